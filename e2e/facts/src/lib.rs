@@ -1,0 +1,1 @@
+//! Generates the tables of facts from Kubernetes' published definitions.

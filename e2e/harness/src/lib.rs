@@ -1,0 +1,1 @@
+//! Starts, kills and watches the real binary from outside.

@@ -1,0 +1,1 @@
+//! The rules of the house, checked before the product is built.

@@ -1,0 +1,1 @@
+//! Object storage: where artifacts live and how a step reaches them.

@@ -1,0 +1,1 @@
+//! The front door: one listener for both ports, filters, routing.

@@ -1,0 +1,3 @@
+//! The binary: hidden roles first, then the command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The node agent: pods to sandboxed processes, environments, volumes, logs.

@@ -1,0 +1,1 @@
+//! Kubeflow Pipelines: the IR, the engine, the v2beta1 API and the launcher.
