@@ -1,1 +1,5 @@
 //! What the platform says about itself: logs, metrics, health.
+
+pub mod health;
+pub mod logs;
+pub mod metrics;
