@@ -1,1 +1,39 @@
-//! Typed tables with transactions and one change feed; an acknowledged write survives a power cut.
+//! The durable store: typed tables, transactions and one change feed.
+//!
+//! Used by `auth`, `apiserver`, `pipelines` and `web`; wired up in `kubeflow`. `ARCHITECTURE.md` has the picture,
+//! `shared/reference/foundations.md` 2 the measurements that it follows from.
+//!
+//! # Guarantees
+//! - **Acknowledged means it survives a power cut.** [`Db::transact`] returns `Ok` only after its writes, and everything
+//!   it has seen of other writers, are on disk.
+//! - **Nobody sees a write before it is durable**, so no revision that was once seen is ever taken back.
+//! - **Transactions are serial**: each runs alone against the state that all earlier ones left; all of it or none.
+//! - **One revision counter** for the whole store grows by one with every put and delete, also across restarts.
+//! - **Watchers miss nothing**: every change after the revision they start from, in order, each once, with the old and the
+//!   new value; or they are told that they were cut off, or that the revision is gone.
+//! - **A full disk** refuses puts, stays readable, and takes writes again by itself. **Damage** is refused by name.
+//!
+//! # How
+//! [`committer`] is the one thread that owns the state. It takes all waiting transactions, runs them one after the other,
+//! writes them as one batch to the [`journal`] and syncs once for all of them; then state, history, watchers and callers
+//! learn of it. Tables live in memory, each value once. Everything goes through the [`disk`] trait, so that tests can cut
+//! the power at any operation.
+
+pub mod disk;
+
+mod committer;
+mod db;
+mod feed;
+mod journal;
+mod limits;
+mod migrations;
+mod recovery;
+mod state;
+mod table;
+mod transaction;
+
+pub use db::{CloseError, Committed, Db, Error, OpenError, Options};
+pub use feed::{Change, Event, Gone, Watch};
+pub use state::{Entry, RawTable};
+pub use table::{Decode, Encode, Table};
+pub use transaction::{Past, Read, Transaction, View};

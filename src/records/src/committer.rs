@@ -1,0 +1,156 @@
+//! The one writer. It owns the journal and decides, alone and in order, what becomes part of the state.
+//!
+//! Called through a bounded queue by [`crate::Db`]; tests drive it directly. Invariants:
+//! - transactions of a batch run one after the other, each on top of those before it (the overlay);
+//! - state, history and watchers learn of a batch after it is on disk; its callers after them;
+//! - when a batch cannot be written, all of its callers are told, also those that only read or were refused: what they saw
+//!   did not happen.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use foundation::clock::Clock;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::db::CommitError;
+use crate::feed::{Change, Shared};
+use crate::journal::format::Batch;
+use crate::journal::spares::Spares;
+use crate::journal::{AppendError, Journal};
+use crate::limits::BATCH_TRANSACTIONS_MAX;
+use crate::transaction::{Overlay, Transaction};
+
+/// A caller's transaction, without its types.
+pub(crate) trait Job: Send {
+    /// Runs the closure. True when it wants its writes kept.
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> bool;
+    /// Tells the caller. `Ok`: the revision up to which everything it saw and wrote is on disk.
+    fn answer(self: Box<Self>, outcome: Result<u64, CommitError>);
+}
+
+/// How much goes into one batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    /// No transaction is added to a batch of this size.
+    pub(crate) batch_bytes: usize,
+    /// A transaction above this is refused.
+    pub(crate) transaction_bytes: usize,
+}
+
+/// The writer's state.
+pub(crate) struct Committer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) journal: Journal,
+    pub(crate) spares: Arc<Spares>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: BatchLimits,
+}
+
+/// A job that has run, and what to tell it if the batch is written.
+type Ran = (Box<dyn Job>, Result<u64, CommitError>);
+
+/// What a batch is made of, before it is written.
+struct Prepared {
+    ran: Vec<Ran>,
+    batch: Batch,
+    changes: Vec<Change>,
+}
+
+impl Committer {
+    /// The committer's thread: batch after batch until every handle is gone.
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
+        while let Some(first) = queue.blocking_recv() {
+            self.commit(first, &mut || queue.try_recv().ok());
+        }
+    }
+
+    /// Commits one batch: `first` and what else is waiting.
+    pub(crate) fn commit(&mut self, first: Box<dyn Job>, waiting: &mut dyn FnMut() -> Option<Box<dyn Job>>) {
+        let now = self.clock.now();
+        let Prepared { ran, mut batch, changes } = self.prepare(first, waiting, now);
+        let written = if batch.is_empty() { Ok(()) } else { self.journal.append(&mut batch) };
+        match written {
+            Ok(()) => {
+                self.shared.apply(changes, now);
+                for (job, outcome) in ran {
+                    job.answer(outcome);
+                }
+            }
+            Err(error) => {
+                let error = self.explain(error);
+                for (job, _) in ran {
+                    job.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Runs the waiting transactions against the state, which nobody else changes meanwhile.
+    fn prepare(
+        &mut self,
+        first: Box<dyn Job>,
+        waiting: &mut dyn FnMut() -> Option<Box<dyn Job>>,
+        now: Timestamp,
+    ) -> Prepared {
+        let shared = self.shared.clone();
+        let stored = shared.stored.read();
+        let mut overlay = Overlay::over(&stored.state);
+        let mut prepared =
+            Prepared { ran: Vec::new(), batch: Batch::new(self.journal.next_sequence()), changes: Vec::new() };
+        let mut next = Some(first);
+        while let Some(mut job) = next {
+            let mut transaction = Transaction::new(&stored.state, &overlay, now);
+            let keep = catch_unwind(AssertUnwindSafe(|| job.run(&mut transaction)));
+            let written = transaction.finish();
+            let outcome = match keep {
+                Ok(false) => Ok(overlay.revision),
+                Err(_) => Err(CommitError::Panicked),
+                Ok(true) => match written.oversize {
+                    Some(bytes) => Err(CommitError::TooLarge { bytes }),
+                    None => self.keep(written.changes, &mut overlay, &mut prepared),
+                },
+            };
+            prepared.ran.push((job, outcome));
+            let room = prepared.ran.len() < BATCH_TRANSACTIONS_MAX && prepared.batch.length() < self.limits.batch_bytes;
+            next = if room { waiting() } else { None };
+        }
+        prepared
+    }
+
+    /// Adds a transaction's changes to the batch. Gives the revision of the last one.
+    fn keep(
+        &mut self,
+        changes: Vec<Change>,
+        overlay: &mut Overlay,
+        prepared: &mut Prepared,
+    ) -> Result<u64, CommitError> {
+        if changes.is_empty() {
+            return Ok(overlay.revision);
+        }
+        let puts = changes.iter().any(|change| change.new.is_some());
+        if puts && self.spares.is_full() {
+            return Err(self.full());
+        }
+        let size = prepared.batch.push(&changes, |_| None);
+        if size > self.limits.transaction_bytes {
+            prepared.batch.pop(size);
+            return Err(CommitError::TooLarge { bytes: size as u64 });
+        }
+        overlay.absorb(&changes);
+        prepared.changes.extend(changes);
+        Ok(overlay.revision)
+    }
+
+    fn full(&self) -> CommitError {
+        CommitError::Full { folder: self.spares.folder().to_owned(), free_bytes: self.spares.free_bytes() }
+    }
+
+    fn explain(&self, error: AppendError) -> CommitError {
+        match error {
+            AppendError::Full => self.full(),
+            AppendError::Failed { what, source } => CommitError::Failed { what, source },
+            AppendError::Dead { what, source } => CommitError::ReadOnly { what, source },
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The handle: open, transact, read, watch, close.
+//!
+//! Called by everybody above. Invariant: a `Db` is cheap to clone, all clones are one store; the folder is locked from
+//! `open` until the last clone is gone or the process ends.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use foundation::clock::Clock;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::committer::{BatchLimits, Committer, Job};
+use crate::disk::{Disk, RealDisk};
+use crate::feed::{Gone, Shared, Watch};
+use crate::journal::spares::{SpareLimits, Spares};
+use crate::journal::{Journal, Segments};
+use crate::limits;
+use crate::recovery::{self, JOURNAL_DIR};
+use crate::state::RawTable;
+use crate::transaction::{Past, Transaction, View};
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The store's own folder; made if absent.
+    pub dir: PathBuf,
+    /// What it is written to.
+    pub disk: Arc<dyn Disk>,
+    /// Where the times of changes come from.
+    pub clock: Clock,
+    /// How long superseded values are kept for watchers and past reads. Default: 5 min.
+    pub history: Duration,
+    /// How many bytes of them at most. Default: 64 MiB.
+    pub history_bytes: u64,
+    /// Size of a journal segment. Default: 16 MiB.
+    pub segment_bytes: u64,
+    /// Journal segments kept ready. Default: 2.
+    pub spares: usize,
+    /// Below this much free space puts are refused. Default: 64 MiB.
+    pub free_bytes_min: u64,
+}
+
+impl Options {
+    /// The defaults, for a folder on the machine's own disk.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            disk: Arc::new(RealDisk),
+            clock: Clock::system(),
+            history: limits::HISTORY,
+            history_bytes: limits::HISTORY_BYTES,
+            segment_bytes: limits::SEGMENT_BYTES,
+            spares: limits::SPARES,
+            free_bytes_min: limits::FREE_BYTES_MIN,
+        }
+    }
+
+    pub(crate) fn spare_limits(&self) -> SpareLimits {
+        SpareLimits { segment_bytes: self.segment_bytes, count: self.spares, free_bytes_min: self.free_bytes_min }
+    }
+
+    /// A batch and the transaction that overflows it fit into one segment.
+    pub(crate) fn batch_limits(&self) -> BatchLimits {
+        let segment = usize::try_from(self.segment_bytes).unwrap_or(usize::MAX);
+        BatchLimits { batch_bytes: segment / 4, transaction_bytes: segment / 2 }
+    }
+}
+
+/// Why a store did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the store in {} is in use by another process", folder.display())]
+    Locked {
+        /// The store's folder.
+        folder: PathBuf,
+    },
+    /// It was written by a newer program.
+    #[error("{} is of format {found}, this program knows up to {known}; it takes version {oldest_program} or later", path.display())]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this program knows.
+        known: u32,
+        /// The oldest program that can open it.
+        oldest_program: String,
+    },
+    /// What was acknowledged cannot be read back. Nothing has been changed; a backup can be restored.
+    #[error("{} is damaged: {what}; restore the store from a backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The disk refused.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { verb, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error<E> {
+    /// The closure said no; nothing was written.
+    #[error("the transaction was refused")]
+    Refused(#[source] E),
+    /// The disk is full. Deletes may still pass; puts pass again as soon as there is space.
+    #[error("the disk is full: {free_bytes} bytes free for {}", folder.display())]
+    Full {
+        /// The folder that needs space.
+        folder: PathBuf,
+        /// What is free there.
+        free_bytes: u64,
+    },
+    /// The transaction is larger than the store takes in one piece, or one key or value is.
+    #[error("the transaction is too large: {bytes} bytes")]
+    TooLarge {
+        /// The size that is too much.
+        bytes: u64,
+    },
+    /// It was not written. If the power fails right now it may be found written after all.
+    #[error("cannot {what}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The disk failed twice; until the store is opened again it can only be read.
+    #[error("the store is read-only since it could not {what}")]
+    ReadOnly {
+        /// What was tried last.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The closure panicked; nothing was written.
+    #[error("the transaction panicked")]
+    Panicked,
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// [`Error`] without the caller's type.
+#[derive(Debug, Clone)]
+pub(crate) enum CommitError {
+    Full { folder: PathBuf, free_bytes: u64 },
+    TooLarge { bytes: u64 },
+    Failed { what: String, source: Arc<io::Error> },
+    ReadOnly { what: String, source: Arc<io::Error> },
+    Panicked,
+}
+
+impl<E> From<CommitError> for Error<E> {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Full { folder, free_bytes } => Self::Full { folder, free_bytes },
+            CommitError::TooLarge { bytes } => Self::TooLarge { bytes },
+            CommitError::Failed { what, source } => Self::Failed { what, source },
+            CommitError::ReadOnly { what, source } => Self::ReadOnly { what, source },
+            CommitError::Panicked => Self::Panicked,
+        }
+    }
+}
+
+/// The store could not be closed in order. Nothing acknowledged is lost: the next open recovers it from the journal.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub struct CloseError {
+    /// What was tried.
+    pub what: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// A transaction that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// What the closure returned.
+    pub value: T,
+    /// The revision of its last write; where it wrote nothing, the revision of the state that it saw.
+    pub revision: u64,
+}
+
+/// A store.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    spares: Arc<Spares>,
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Dropped last: the threads have ended by then.
+    lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+    dir: PathBuf,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Db").field("dir", &self.inner.dir).field("revision", &self.revision()).finish()
+    }
+}
+
+impl Db {
+    /// Opens the store in a folder, or makes one. Blocks while it recovers.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let (disk, dir) = (options.disk.clone(), options.dir.clone());
+        disk.create_dir(&dir).map_err(|source| OpenError::io("create", &dir, source))?;
+        let lock_path = dir.join("LOCK");
+        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { folder: dir.clone() },
+            _ => OpenError::io("lock", &lock_path, source),
+        })?;
+        let recovered = recovery::recover(&options)?;
+        let folder = dir.join(JOURNAL_DIR);
+        let spares = Spares::open(disk, folder.clone(), options.spare_limits())
+            .map_err(|source| OpenError::io("read", &folder, source))?;
+        let spares = Arc::new(spares);
+        let segments =
+            Arc::new(Segments::new(recovered.segments.iter().map(|found| (found.number, found.first_sequence))));
+        let next_number = recovered.segments.last().map_or(1, |last| last.number + 1);
+        let journal =
+            Journal::new(recovered.stamp.store, spares.clone(), segments, next_number, recovered.next_sequence);
+        let shared = Arc::new(Shared::new(recovered.state, recovered.history));
+        let limits = options.batch_limits();
+        let committer =
+            Committer { shared: shared.clone(), journal, spares: spares.clone(), clock: options.clock, limits };
+        let (queue, jobs) = mpsc::channel(limits::QUEUE);
+        let tender = spares.clone();
+        let threads = vec![
+            start_thread("records-commit", &dir, move || committer.run(jobs))?,
+            start_thread("records-spares", &dir, move || tender.run())?,
+        ];
+        let inner = Inner {
+            shared,
+            spares,
+            queue: Mutex::new(Some(queue)),
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+            dir,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs `f` alone against the state and everything committed before it, and returns when what it wrote, and what it
+    /// saw, is on disk. `f` runs on the committer: it must be quick and must not wait for anything. When `f` returns `Err`,
+    /// nothing is written. Dropping the future does not stop a transaction that was handed over.
+    pub async fn transact<T, E>(
+        &self,
+        f: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<Committed<T>, Error<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let queue = self.inner.queue.lock().clone().ok_or(Error::Closed)?;
+        let (caller, answer) = oneshot::channel();
+        let job = Box::new(Call { closure: Some(f), result: None, caller });
+        queue.send(job).await.map_err(|_| Error::Closed)?;
+        drop(queue);
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Runs `f` against one consistent durable state. The committer waits for it, so take what you need and leave; calling
+    /// the store from within `f` may block for ever.
+    pub fn read<T>(&self, f: impl FnOnce(&View<'_>) -> T) -> T {
+        let stored = self.inner.shared.stored.read();
+        f(&View { state: &stored.state })
+    }
+
+    /// The state as it was at an older revision, as long as history reaches back that far.
+    pub fn at(&self, revision: u64) -> Result<Past, Gone> {
+        Past::at(&self.inner.shared, revision)
+    }
+
+    /// The revision of the last durable write.
+    pub fn revision(&self) -> u64 {
+        self.inner.shared.stored.read().state.revision
+    }
+
+    /// Every change of keys under `prefix` after revision `from`, then live.
+    pub fn watch(&self, table: RawTable, prefix: Vec<u8>, from: u64) -> Result<Watch, Gone> {
+        self.inner.shared.watch(table, prefix, from)
+    }
+
+    /// Ends the store in order: waits for what was handed in, ends all watches, gives the folder free.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        let inner = self.inner.clone();
+        let closed = foundation::tasks::blocking("close the store", move || inner.shut_down()).await;
+        closed.map_err(|lost| CloseError {
+            what: "wait for the committer".to_owned(),
+            source: io::Error::other(lost.to_string()),
+        })
+    }
+}
+
+impl Inner {
+    fn shut_down(&self) {
+        self.queue.lock().take();
+        self.spares.close();
+        for thread in self.threads.lock().drain(..) {
+            // A closure may have held the last handle; then this is the committer, which ends by itself.
+            let own = thread.thread().id() == std::thread::current().id();
+            if !own && thread.join().is_err() {
+                tracing::error!(folder = %self.dir.display(), "a thread of the store has panicked");
+            }
+        }
+        self.shared.close_watches();
+        self.lock.lock().take();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn start_thread(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|source| OpenError::io("start a thread for", dir, source))
+}
+
+/// A transaction with its types.
+struct Call<F, T, E> {
+    closure: Option<F>,
+    result: Option<Result<T, E>>,
+    caller: oneshot::Sender<Result<Committed<T>, Error<E>>>,
+}
+
+impl<F, T, E> Job for Call<F, T, E>
+where
+    F: FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: Send,
+{
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> bool {
+        self.result = self.closure.take().map(|closure| closure(transaction));
+        matches!(self.result, Some(Ok(_)))
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<u64, CommitError>) {
+        let answer = match (outcome, self.result) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(revision), Some(Ok(value))) => Ok(Committed { value, revision }),
+            (Ok(_), Some(Err(refusal))) => Err(Error::Refused(refusal)),
+            (Ok(_), None) => Err(Error::Panicked),
+        };
+        // The caller may have left; its transaction stands all the same.
+        let _gone = self.caller.send(answer);
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading a journal back.
+//!
+//! Called when a store opens, and by snapshots of cold tables. Invariants: records are given out in order, without a gap,
+//! each once; what is not understood is refused by name. Only at the end of the journal, or where the next segment's header
+//! says so, may bytes be left unread: a torn tail, or a batch whose write had failed.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::format::{FoundBatch, Record, SegmentHeader};
+use super::{segment_name, segment_number};
+use crate::db::OpenError;
+use crate::disk::{Access, Disk};
+use crate::limits::BLOCK;
+
+/// A segment that was found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundSegment {
+    pub(crate) number: u64,
+    pub(crate) first_sequence: u64,
+    seed: u32,
+}
+
+/// Finds all segments, oldest first, and checks their headers.
+pub(crate) fn find_segments(disk: &dyn Disk, folder: &Path, store: Uuid) -> Result<Vec<FoundSegment>, OpenError> {
+    let names = disk.list(folder).map_err(|source| OpenError::io("list", folder, source))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let mut found = Vec::new();
+    for number in numbers {
+        let path = folder.join(segment_name(number));
+        let file = disk.open(&path, Access::Read).map_err(|source| OpenError::io("open", &path, source))?;
+        let mut block = vec![0; BLOCK];
+        let read = file.pread(&mut block, 0).map_err(|source| OpenError::io("read", &path, source))?;
+        block.truncate(read);
+        let (header, seed) =
+            SegmentHeader::decode(&block).ok_or_else(|| OpenError::damaged(&path, "its header is not intact"))?;
+        if header.number != number || header.store != store {
+            return Err(OpenError::damaged(&path, "its header belongs to another segment or store"));
+        }
+        found.push(FoundSegment { number, first_sequence: header.first_sequence, seed });
+    }
+    Ok(found)
+}
+
+/// Where a replay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The sequence after the last record.
+    pub(crate) next_sequence: u64,
+}
+
+/// Replays `segments` (neighbours, oldest first) from the first record of the first one.
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    folder: &Path,
+    segments: &[FoundSegment],
+    visit: &mut dyn FnMut(Record<'_>, &Path) -> Result<(), OpenError>,
+) -> Result<End, OpenError> {
+    let mut sequence = segments.first().map_or(1, |first| first.first_sequence);
+    for (at, segment) in segments.iter().enumerate() {
+        let path = folder.join(segment_name(segment.number));
+        if segment.first_sequence != sequence {
+            let what =
+                format!("it starts at sequence {}, but the one before it ends at {sequence}", segment.first_sequence);
+            return Err(OpenError::damaged(&path, what));
+        }
+        let cut = segments.get(at + 1).map(|next| next.first_sequence);
+        let bytes = disk.read(&path).map_err(|source| OpenError::io("read", &path, source))?;
+        sequence = replay_segment(&bytes, segment, cut, &path, visit)?;
+    }
+    Ok(End { next_sequence: sequence })
+}
+
+fn replay_segment(
+    bytes: &[u8],
+    segment: &FoundSegment,
+    cut: Option<u64>,
+    path: &Path,
+    visit: &mut dyn FnMut(Record<'_>, &Path) -> Result<(), OpenError>,
+) -> Result<u64, OpenError> {
+    let mut sequence = segment.first_sequence;
+    let mut offset = BLOCK;
+    while cut != Some(sequence) {
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let Some(batch) = FoundBatch::decode(rest, segment.seed) else {
+            refuse_what_follows(rest, segment.seed, cut, path, offset)?;
+            return Ok(sequence);
+        };
+        let end = sequence + u64::from(batch.records);
+        if batch.first_sequence != sequence || cut.is_some_and(|cut| end > cut) {
+            return Err(OpenError::damaged(path, format!("the batch at byte {offset} is out of sequence")));
+        }
+        let records = batch
+            .records()
+            .ok_or_else(|| OpenError::damaged(path, format!("the batch at byte {offset} cannot be decoded")))?;
+        for record in records {
+            visit(record, path)?;
+        }
+        sequence = end;
+        offset += batch.stride;
+    }
+    Ok(sequence)
+}
+
+/// After bytes that are no batch there may be nothing but the end: one batch is in flight at a time, so an intact one
+/// behind them means that the bytes were damaged after they had been acknowledged.
+fn refuse_what_follows(rest: &[u8], seed: u32, cut: Option<u64>, path: &Path, offset: usize) -> Result<(), OpenError> {
+    if let Some(cut) = cut {
+        return Err(OpenError::damaged(
+            path,
+            format!("the bytes from {offset} on are no batch, but the next segment starts at sequence {cut}"),
+        ));
+    }
+    let mut at = BLOCK;
+    while let Some(later) = rest.get(at..).filter(|later| !later.is_empty()) {
+        if FoundBatch::decode(later, seed).is_some() {
+            let bad = offset + at - BLOCK;
+            return Err(OpenError::damaged(
+                path,
+                format!(
+                    "the bytes before {} are no batch, but an intact one follows (last bad block at {bad})",
+                    offset + at
+                ),
+            ));
+        }
+        at += BLOCK;
+    }
+    Ok(())
+}
+
+/// Makes sure that what was just read from the last segments is on disk and not only in the page cache of a process that
+/// was killed: it is about to be shown.
+pub(crate) fn settle(disk: &dyn Disk, folder: &Path, segments: &[FoundSegment]) -> Result<(), OpenError> {
+    for segment in segments.iter().rev().take(2) {
+        let path: PathBuf = folder.join(segment_name(segment.number));
+        let file = disk.open(&path, Access::Write).map_err(|source| OpenError::io("open", &path, source))?;
+        file.fdatasync().map_err(|source| OpenError::io("sync", &path, source))?;
+    }
+    disk.fsync_dir(folder).map_err(|source| OpenError::io("sync", folder, source))
+}

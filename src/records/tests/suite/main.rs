@@ -1,0 +1,3 @@
+//! The store from outside, on a real folder.
+
+mod basics;
