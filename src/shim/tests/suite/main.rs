@@ -1,0 +1,7 @@
+//! The shim, for real: this test program is also the shim that the tests start (see [`role`]).
+//!
+#![allow(clippy::unwrap_used)] // a test's failure is its panic
+
+mod life;
+mod role;
+mod world;
