@@ -13,11 +13,13 @@ use foundation::clock::Clock;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::blobs::{Blobs, blob_name};
+use crate::checkpoint::Signal;
 use crate::db::CommitError;
 use crate::feed::{Change, Shared};
-use crate::journal::format::Batch;
+use crate::journal::format::{Batch, BlobName};
 use crate::journal::spares::Spares;
-use crate::journal::{AppendError, Journal};
+use crate::journal::{AppendError, Journal, is_full};
 use crate::limits::BATCH_TRANSACTIONS_MAX;
 use crate::transaction::{Overlay, Transaction};
 
@@ -45,6 +47,12 @@ pub(crate) struct Committer {
     pub(crate) spares: Arc<Spares>,
     pub(crate) clock: Clock,
     pub(crate) limits: BatchLimits,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) checkpoints: Arc<Signal>,
+    /// How long the journal was when the checkpoint thread was last woken.
+    pub(crate) asked_at: u64,
+    /// How much it grows between two wake-ups.
+    pub(crate) ask_every: u64,
 }
 
 /// A job that has run, and what to tell it if the batch is written.
@@ -69,16 +77,15 @@ impl Committer {
     pub(crate) fn commit(&mut self, first: Box<dyn Job>, waiting: &mut dyn FnMut() -> Option<Box<dyn Job>>) {
         let now = self.clock.now();
         let Prepared { ran, mut batch, changes } = self.prepare(first, waiting, now);
-        let written = if batch.is_empty() { Ok(()) } else { self.journal.append(&mut batch) };
+        let written = if batch.is_empty() { Ok(()) } else { self.write(&mut batch) };
         match written {
             Ok(()) => {
-                self.shared.apply(changes, now);
+                self.shared.apply(changes, self.journal.next_sequence(), now);
                 for (job, outcome) in ran {
                     job.answer(outcome);
                 }
             }
             Err(error) => {
-                let error = self.explain(error);
                 for (job, _) in ran {
                     job.answer(Err(error.clone()));
                 }
@@ -132,14 +139,49 @@ impl Committer {
         if puts && self.spares.is_full() {
             return Err(self.full());
         }
-        let size = prepared.batch.push(&changes, |_| None);
-        if size > self.limits.transaction_bytes {
+        let names: Vec<_> =
+            changes.iter().map(|change| change.new.as_ref().and_then(|entry| blob_name(&entry.value))).collect();
+        let size = prepared.batch.push(&changes, &names);
+        let stored = if size > self.limits.transaction_bytes {
+            Err(CommitError::TooLarge { bytes: size as u64 })
+        } else {
+            self.store_blobs(&changes, &names, prepared.batch.next_sequence())
+        };
+        if let Err(error) = stored {
             prepared.batch.pop(size);
-            return Err(CommitError::TooLarge { bytes: size as u64 });
+            return Err(error);
         }
         overlay.absorb(&changes);
         prepared.changes.extend(changes);
         Ok(overlay.revision)
+    }
+
+    /// Puts a transaction's large values on disk, all but their names.
+    fn store_blobs(&self, changes: &[Change], names: &[Option<BlobName>], sequence: u64) -> Result<(), CommitError> {
+        for (change, name) in changes.iter().zip(names) {
+            let (Some(entry), Some(name)) = (&change.new, name) else { continue };
+            self.blobs.store(name, &entry.value, sequence).map_err(|error| {
+                let what = format!("write blob {}", name.file_name());
+                if is_full(&error) { self.full() } else { CommitError::Failed { what, source: Arc::new(error) } }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes a batch durable: first the names of the blobs that it names, then the batch.
+    fn write(&mut self, batch: &mut Batch) -> Result<(), CommitError> {
+        let synced = self.blobs.sync();
+        synced.map_err(|error| CommitError::Failed {
+            what: "sync the folder of blobs".to_owned(),
+            source: Arc::new(error),
+        })?;
+        self.journal.append(batch).map_err(|error| self.explain(error))?;
+        let appended = self.journal.appended_bytes();
+        if appended - self.asked_at >= self.ask_every {
+            self.asked_at = appended;
+            self.checkpoints.ask();
+        }
+        Ok(())
     }
 
     fn full(&self) -> CommitError {

@@ -14,7 +14,10 @@ use std::time::Duration;
 use foundation::clock::Clock;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
+use crate::checkpoint::{Checkpointer, SNAPSHOTS_DIR, Signal};
+use crate::clean::{self, Clean};
 use crate::committer::{BatchLimits, Committer, Job};
 use crate::disk::{Disk, RealDisk};
 use crate::feed::{Gone, Shared, Watch};
@@ -44,6 +47,8 @@ pub struct Options {
     pub spares: usize,
     /// Below this much free space puts are refused. Default: 64 MiB.
     pub free_bytes_min: u64,
+    /// A snapshot is due when the journal has grown by this much, or by the size of the last one. Default: 64 MiB.
+    pub checkpoint_bytes: u64,
 }
 
 impl Options {
@@ -58,6 +63,7 @@ impl Options {
             segment_bytes: limits::SEGMENT_BYTES,
             spares: limits::SPARES,
             free_bytes_min: limits::FREE_BYTES_MIN,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
         }
     }
 
@@ -219,13 +225,75 @@ pub struct Db {
 }
 
 struct Inner {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    store: Uuid,
     shared: Arc<Shared>,
     spares: Arc<Spares>,
+    checkpointer: Arc<Mutex<Checkpointer>>,
+    checkpoints: Arc<Signal>,
     queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Dropped last: the threads have ended by then.
+    /// Given free when the threads have ended.
     lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
-    dir: PathBuf,
+}
+
+/// A store without its threads: everything that `open` makes, for [`Db`] to run and for simulations to drive by hand.
+pub(crate) struct Parts {
+    pub(crate) store: Uuid,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spares: Arc<Spares>,
+    pub(crate) committer: Committer,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) checkpoints: Arc<Signal>,
+    lock: Box<dyn Any + Send + Sync>,
+}
+
+impl Parts {
+    pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
+        let (disk, dir) = (&options.disk, &*options.dir);
+        disk.create_dir(dir).map_err(|source| OpenError::io("create", dir, source))?;
+        let lock_path = dir.join("LOCK");
+        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { folder: dir.to_owned() },
+            _ => OpenError::io("lock", &lock_path, source),
+        })?;
+        let recovered = recovery::recover(options)?;
+        let store = recovered.stamp.store;
+        let folder = dir.join(JOURNAL_DIR);
+        let spares = Spares::open(disk.clone(), folder.clone(), options.spare_limits());
+        let spares = Arc::new(spares.map_err(|source| OpenError::io("read", &folder, source))?);
+        let found = recovered.segments.iter().map(|found| (found.number, found.first_sequence));
+        let segments = Arc::new(Segments::new(found, recovered.replayed_bytes));
+        let next_number = recovered.segments.last().map_or(1, |last| last.number + 1);
+        let journal = Journal::new(store, spares.clone(), segments.clone(), next_number, recovered.state.next_sequence);
+        let shared = Arc::new(Shared::new(recovered.state, recovered.history));
+        let checkpointer = Checkpointer {
+            disk: disk.clone(),
+            folder: dir.join(SNAPSHOTS_DIR),
+            store,
+            shared: shared.clone(),
+            segments,
+            spares: spares.clone(),
+            blobs: recovered.blobs.clone(),
+            checkpoint_bytes: options.checkpoint_bytes,
+            kept: recovered.kept,
+            appended_before: 0,
+        };
+        let checkpoints = Arc::new(Signal::default());
+        let committer = Committer {
+            shared: shared.clone(),
+            journal,
+            spares: spares.clone(),
+            clock: options.clock.clone(),
+            limits: options.batch_limits(),
+            blobs: recovered.blobs,
+            checkpoints: checkpoints.clone(),
+            asked_at: 0,
+            ask_every: options.segment_bytes,
+        };
+        Ok(Self { store, shared, spares, committer, checkpointer, checkpoints, lock })
+    }
 }
 
 impl fmt::Debug for Db {
@@ -237,41 +305,18 @@ impl fmt::Debug for Db {
 impl Db {
     /// Opens the store in a folder, or makes one. Blocks while it recovers.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let (disk, dir) = (options.disk.clone(), options.dir.clone());
-        disk.create_dir(&dir).map_err(|source| OpenError::io("create", &dir, source))?;
-        let lock_path = dir.join("LOCK");
-        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked { folder: dir.clone() },
-            _ => OpenError::io("lock", &lock_path, source),
-        })?;
-        let recovered = recovery::recover(&options)?;
-        let folder = dir.join(JOURNAL_DIR);
-        let spares = Spares::open(disk, folder.clone(), options.spare_limits())
-            .map_err(|source| OpenError::io("read", &folder, source))?;
-        let spares = Arc::new(spares);
-        let segments =
-            Arc::new(Segments::new(recovered.segments.iter().map(|found| (found.number, found.first_sequence))));
-        let next_number = recovered.segments.last().map_or(1, |last| last.number + 1);
-        let journal =
-            Journal::new(recovered.stamp.store, spares.clone(), segments, next_number, recovered.next_sequence);
-        let shared = Arc::new(Shared::new(recovered.state, recovered.history));
-        let limits = options.batch_limits();
-        let committer =
-            Committer { shared: shared.clone(), journal, spares: spares.clone(), clock: options.clock, limits };
+        let Parts { store, shared, spares, committer, checkpointer, checkpoints, lock } = Parts::open(&options)?;
+        let Options { dir, disk, .. } = options;
+        let checkpointer = Arc::new(Mutex::new(checkpointer));
         let (queue, jobs) = mpsc::channel(limits::QUEUE);
-        let tender = spares.clone();
+        let (tender, writer, signal) = (spares.clone(), checkpointer.clone(), checkpoints.clone());
         let threads = vec![
             start_thread("records-commit", &dir, move || committer.run(jobs))?,
             start_thread("records-spares", &dir, move || tender.run())?,
+            start_thread("records-checkpoint", &dir, move || Checkpointer::run(&writer, &signal))?,
         ];
-        let inner = Inner {
-            shared,
-            spares,
-            queue: Mutex::new(Some(queue)),
-            threads: Mutex::new(threads),
-            lock: Mutex::new(Some(lock)),
-            dir,
-        };
+        let (queue, threads, lock) = (Mutex::new(Some(queue)), Mutex::new(threads), Mutex::new(Some(lock)));
+        let inner = Inner { disk, dir, store, shared, spares, checkpointer, checkpoints, queue, threads, lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -316,21 +361,26 @@ impl Db {
         self.inner.shared.watch(table, prefix, from)
     }
 
-    /// Ends the store in order: waits for what was handed in, ends all watches, gives the folder free.
+    /// Ends the store in order: waits for what was handed in, ends all watches, writes a snapshot where the next open gains
+    /// by it, leaves the mark of an orderly stop and gives the folder free. Closing twice is fine.
     pub async fn close(&self) -> Result<(), CloseError> {
         let inner = self.inner.clone();
-        let closed = foundation::tasks::blocking("close the store", move || inner.shut_down()).await;
-        closed.map_err(|lost| CloseError {
-            what: "wait for the committer".to_owned(),
-            source: io::Error::other(lost.to_string()),
+        let closed = foundation::tasks::blocking("close the store", move || inner.close()).await;
+        closed.unwrap_or_else(|lost| {
+            Err(CloseError {
+                what: "wait for the store's threads".to_owned(),
+                source: io::Error::other(lost.to_string()),
+            })
         })
     }
 }
 
 impl Inner {
-    fn shut_down(&self) {
+    /// Ends the threads. Gives the lock on the folder, or nothing when that was done before.
+    fn stop(&self) -> Option<Box<dyn Any + Send + Sync>> {
         self.queue.lock().take();
         self.spares.close();
+        self.checkpoints.close();
         for thread in self.threads.lock().drain(..) {
             // A closure may have held the last handle; then this is the committer, which ends by itself.
             let own = thread.thread().id() == std::thread::current().id();
@@ -339,13 +389,24 @@ impl Inner {
             }
         }
         self.shared.close_watches();
-        self.lock.lock().take();
+        self.lock.lock().take()
+    }
+
+    fn close(&self) -> Result<(), CloseError> {
+        let Some(_lock) = self.stop() else { return Ok(()) };
+        let mut checkpointer = self.checkpointer.lock();
+        if checkpointer.pending_bytes() >= limits::CLOSE_CHECKPOINT_BYTES {
+            checkpointer.run_once().map_err(|source| CloseError { what: "write a snapshot".to_owned(), source })?;
+        }
+        let next_sequence = self.shared.stored.read().state.next_sequence;
+        let written = clean::write(&*self.disk, &self.dir, Clean { store: self.store, next_sequence });
+        written.map_err(|source| CloseError { what: format!("write CLEAN in {}", self.dir.display()), source })
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shut_down();
+        let _lock = self.stop();
     }
 }
 

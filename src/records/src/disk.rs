@@ -28,7 +28,7 @@ pub enum Access {
 
 /// A disk.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Makes a folder and its parents; existing ones are fine. Its own name is on disk after `fsync_dir` on its parent.
+    /// Makes a folder and its parents; existing ones are fine. Their names are on disk when this returns.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Opens a file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>>;

@@ -132,6 +132,12 @@ impl History {
         }
     }
 
+    /// The oldest revision that can be asked for.
+    #[cfg(test)]
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
     /// Refuses a revision that the state cannot be followed from; `newest` is the state's own.
     pub(crate) fn check(&self, asked: u64, newest: u64) -> Result<(), Gone> {
         if asked < self.floor || asked > newest {
@@ -192,7 +198,7 @@ impl Shared {
     }
 
     /// Makes durable changes visible, then tells the watchers. Only the committer calls this.
-    pub(crate) fn apply(&self, changes: Vec<Change>, now: Timestamp) {
+    pub(crate) fn apply(&self, changes: Vec<Change>, next_sequence: u64, now: Timestamp) {
         let changes: Vec<_> = changes.into_iter().map(Arc::new).collect();
         let Some(last) = changes.last().map(|change| change.revision) else { return };
         {
@@ -202,6 +208,7 @@ impl Shared {
                 stored.history.push(change.clone());
             }
             stored.state.revision = last;
+            stored.state.next_sequence = next_sequence;
             stored.history.trim(now, &self.pins.lock());
         }
         let mut watchers = self.watchers.lock();

@@ -41,22 +41,18 @@ pub(crate) enum AppendError {
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     list: Mutex<VecDeque<(u64, u64)>>,
-    /// Bytes appended since the store was opened.
+    /// Bytes appended; counts on from what was there when the store was opened.
     appended: AtomicU64,
 }
 
 impl Segments {
-    pub(crate) fn new(found: impl IntoIterator<Item = (u64, u64)>) -> Self {
-        Self { list: Mutex::new(found.into_iter().collect()), appended: AtomicU64::new(0) }
+    /// The segments that were found, and how many bytes of them the last snapshot does not cover.
+    pub(crate) fn new(found: impl IntoIterator<Item = (u64, u64)>, bytes: u64) -> Self {
+        Self { list: Mutex::new(found.into_iter().collect()), appended: AtomicU64::new(bytes) }
     }
 
     pub(crate) fn appended_bytes(&self) -> u64 {
         self.appended.load(Ordering::Relaxed)
-    }
-
-    /// The oldest sequence that the journal may still hold.
-    pub(crate) fn oldest_sequence(&self) -> Option<u64> {
-        self.list.lock().front().map(|(_, first)| *first)
     }
 
     /// Takes the oldest segment off the list if everything in it lies below `sequence`; the last one always stays.
@@ -123,9 +119,9 @@ impl Journal {
         self.next_sequence
     }
 
-    /// Whether the journal takes nothing more.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.dead.is_some()
+    /// Bytes that have gone into it.
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.segments.appended_bytes()
     }
 
     /// Puts a batch on disk. `Ok`: it survives a power cut. Any error: it is not part of the journal, unless the power

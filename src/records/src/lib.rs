@@ -21,6 +21,9 @@
 
 pub mod disk;
 
+mod blobs;
+mod checkpoint;
+mod clean;
 mod committer;
 mod db;
 mod feed;
@@ -28,6 +31,9 @@ mod journal;
 mod limits;
 mod migrations;
 mod recovery;
+#[cfg(test)]
+mod simulation;
+mod snapshot;
 mod state;
 mod table;
 mod transaction;

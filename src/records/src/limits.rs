@@ -33,3 +33,5 @@ pub(crate) const HISTORY: Duration = Duration::from_secs(300);
 pub(crate) const HISTORY_BYTES: u64 = 64 << 20;
 /// A snapshot is due when the journal has grown by this much, or by the size of the last one if that is more.
 pub(crate) const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Below this much journal `close` writes no snapshot: reading it again is as quick.
+pub(crate) const CLOSE_CHECKPOINT_BYTES: u64 = 1 << 20;

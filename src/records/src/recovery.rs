@@ -3,17 +3,24 @@
 //! Invariants: everything that was acknowledged is in the state, nothing half; what cannot be explained is refused by name,
 //! never skipped; nothing is shown that a power cut could still take away.
 
-use std::path::Path;
-use std::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
+use crate::blobs::{BLOBS_DIR, Blobs};
+use crate::checkpoint::{Kept, SNAPSHOTS_DIR};
+use crate::clean;
 use crate::db::{OpenError, Options};
+use crate::disk::{Access, Disk};
 use crate::feed::{Change, History};
 use crate::journal::format::{Operation, Record, Write};
 use crate::journal::replay::{self, FoundSegment};
 use crate::migrations::{self, Stamp};
-use crate::state::{Entry, State};
+use crate::snapshot::{self, Header};
+use crate::state::{Entry, Key, State};
 
 /// Where the journal lives, below the store's folder.
 pub(crate) const JOURNAL_DIR: &str = "journal";
@@ -24,95 +31,253 @@ pub(crate) struct Recovered {
     pub(crate) stamp: Stamp,
     pub(crate) state: State,
     pub(crate) history: History,
+    pub(crate) blobs: Arc<Blobs>,
     pub(crate) segments: Vec<FoundSegment>,
-    pub(crate) next_sequence: u64,
+    pub(crate) kept: VecDeque<Kept>,
+    /// Journal bytes that were read.
+    pub(crate) replayed_bytes: u64,
 }
 
 /// Reads the store in `options.dir`, or makes an empty one.
 pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
     let (disk, dir) = (&*options.disk, &*options.dir);
-    let journal = dir.join(JOURNAL_DIR);
-    disk.create_dir(&journal).map_err(|source| OpenError::io("create", &journal, source))?;
-    disk.fsync_dir(dir).map_err(|source| OpenError::io("sync", dir, source))?;
-    let names = disk.list(&journal).map_err(|source| OpenError::io("list", &journal, source))?;
-    let stamp = migrations::check_or_create(
-        disk,
-        dir,
-        names.iter().any(|name| crate::journal::segment_number(name).is_some()),
-    )?;
+    let [journal, snapshots, blobs] = [JOURNAL_DIR, SNAPSHOTS_DIR, BLOBS_DIR].map(|name| dir.join(name));
+    for folder in [&journal, &snapshots, &blobs] {
+        disk.create_dir(folder).map_err(|source| OpenError::io("create", folder, source))?;
+    }
+    let segment_names = list(disk, &journal)?.into_iter().filter(|name| crate::journal::segment_number(name).is_some());
+    let has_data = segment_names.count() + snapshot_paths(disk, &snapshots)?.len() > 0;
+    let stamp = migrations::check_or_create(disk, dir, has_data)?;
+    let clean = clean::read(disk, dir, stamp.store)?;
+    let blobs = Arc::new(Blobs::new(options.disk.clone(), blobs));
     let segments = replay::find_segments(disk, &journal, stamp.store)?;
-    let mut redo = Redo::new(options.clock.now(), options.history, options.history_bytes);
-    let end = replay::replay(disk, &journal, &segments, &mut |record, path| redo.apply(&record, path))?;
-    replay::settle(disk, &journal, &segments)?;
-    Ok(Recovered { stamp, state: redo.state, history: redo.history, segments, next_sequence: end.next_sequence })
+    let base = load_snapshot(disk, &snapshots, stamp.store, &blobs, &segments)?;
+    let mut redo = Redo::over(base.state, base.end_sequence, options, blobs.clone());
+    let start = match replay::start_for(&segments, redo.from) {
+        Some(at) => history_start(disk, &journal, &segments, at, &redo, options.history_bytes),
+        None if segments.is_empty() && redo.from == 1 => 0,
+        None => return Err(OpenError::damaged(&journal, format!("it does not reach back to sequence {}", redo.from))),
+    };
+    let end = replay::replay(disk, &journal, segments.get(start..).unwrap_or_default(), &mut |record, path| {
+        redo.record(&record, path)
+    })?;
+    let reached = end.next_sequence;
+    let promised = redo.exact_from.max(clean.map_or(0, |clean| clean.next_sequence));
+    if reached < promised {
+        return Err(OpenError::damaged(&journal, format!("it ends at sequence {reached}, but it went to {promised}")));
+    }
+    replay::settle(disk, &journal, &end)?;
+    if clean.is_some() {
+        clean::remove(disk, dir)?;
+    }
+    let Redo { state, history, .. } = redo;
+    Ok(Recovered { stamp, state, history, blobs, segments, kept: base.kept, replayed_bytes: end.bytes })
 }
 
-/// Applies records to a state and keeps the history that watchers will ask for.
+fn list(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>, OpenError> {
+    disk.list(folder).map_err(|source| OpenError::io("list", folder, source))
+}
+
+/// The snapshots in a folder, newest first.
+fn snapshot_paths(disk: &dyn Disk, folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let mut names: Vec<String> =
+        list(disk, folder)?.into_iter().filter(|name| snapshot::file_revision(name).is_some()).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names.iter().map(|name| folder.join(name)).collect())
+}
+
+/// Where redo begins.
+struct Base {
+    state: State,
+    end_sequence: u64,
+    kept: VecDeque<Kept>,
+}
+
+/// The newest intact snapshot, or the empty state where the journal goes back to the beginning.
+fn load_snapshot(
+    disk: &dyn Disk,
+    folder: &Path,
+    store: Uuid,
+    blobs: &Blobs,
+    segments: &[FoundSegment],
+) -> Result<Base, OpenError> {
+    let paths = snapshot_paths(disk, folder)?;
+    let mut first_error = None;
+    for (at, path) in paths.iter().enumerate() {
+        match snapshot::load(disk, path, store, blobs) {
+            Ok(loaded) => {
+                let older = paths.get(at + 1).and_then(|older| kept_unread(disk, older, store));
+                let Header { revision, sequence, .. } = loaded.header;
+                let newest = Kept { revision, sequence, bytes: loaded.bytes, blobs: Some(loaded.blobs) };
+                let kept = older.into_iter().chain([newest]).collect();
+                return Ok(Base { state: loaded.state, end_sequence: loaded.end_sequence, kept });
+            }
+            Err(error) => {
+                tracing::error!(file = %path.display(), %error, "a snapshot cannot be used; trying the one before it");
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    let complete = segments.first().is_none_or(|first| first.first_sequence == 1);
+    match first_error {
+        Some(error) if !complete || segments.is_empty() => Err(error),
+        None if !complete => {
+            Err(OpenError::damaged(folder, "it has no snapshot, and the journal does not go back to the beginning"))
+        }
+        _ => Ok(Base { state: State::empty(), end_sequence: 1, kept: VecDeque::new() }),
+    }
+}
+
+/// An older snapshot that is kept in reserve: only its header is looked at.
+fn kept_unread(disk: &dyn Disk, path: &Path, store: Uuid) -> Option<Kept> {
+    let file = disk.open(path, Access::Read).ok()?;
+    let header = snapshot::read_header(&*file).filter(|header| header.store == store)?;
+    Some(Kept { revision: header.revision, sequence: header.sequence, bytes: file.length().ok()?, blobs: None })
+}
+
+/// The segment to begin with so that the history is complete, at or before the one that redo needs.
+fn history_start(
+    disk: &dyn Disk,
+    folder: &Path,
+    segments: &[FoundSegment],
+    at: usize,
+    redo: &Redo,
+    bytes_max: u64,
+) -> usize {
+    let (mut start, mut bytes) = (at, 0);
+    while let (Some(segment), Some(before)) = (segments.get(start), start.checked_sub(1)) {
+        let inside = replay::first_time(disk, folder, segment).is_none_or(|time| time >= redo.history_from);
+        bytes += crate::limits::SEGMENT_BYTES;
+        if !inside || bytes > bytes_max {
+            break;
+        }
+        start = before;
+    }
+    start
+}
+
+/// Applies records to a state and gathers the history that watchers will ask for.
 #[derive(Debug)]
 struct Redo {
     state: State,
     history: History,
+    blobs: Arc<Blobs>,
+    /// Records below this are in the state already and only serve the history.
+    from: u64,
+    /// From here on the state is exactly what the journal says; below, the snapshot may have been ahead.
+    exact_from: u64,
+    /// What records below `exact_from` have written.
+    seen: HashMap<(u16, Key), Entry>,
+    /// The revision that the next record must have, once one has been read.
+    next_revision: Option<u64>,
     now: Timestamp,
     /// Records older than this are no part of the history.
     history_from: Timestamp,
 }
 
 impl Redo {
-    fn new(now: Timestamp, keep: Duration, keep_bytes: u64) -> Self {
-        let span = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
+    fn over(state: State, exact_from: u64, options: &Options, blobs: Arc<Blobs>) -> Self {
+        let now = options.clock.now();
+        let span = SignedDuration::try_from(options.history).unwrap_or(SignedDuration::MAX);
         let history_from = now.saturating_sub(span).unwrap_or(Timestamp::MIN);
-        Self { state: State::default(), history: History::new(0, keep, keep_bytes), now, history_from }
+        let history = History::new(state.revision, options.history, options.history_bytes);
+        let from = state.next_sequence;
+        Self { state, history, blobs, from, exact_from, seen: HashMap::new(), next_revision: None, now, history_from }
     }
 
-    fn apply(&mut self, record: &Record<'_>, path: &Path) -> Result<(), OpenError> {
-        if record.revision != self.state.revision + 1 {
+    fn record(&mut self, record: &Record<'_>, path: &Path) -> Result<(), OpenError> {
+        if record.sequence == self.from && record.revision != self.state.revision + 1 {
             let what = format!(
-                "record {} has revision {}, expected {}",
-                record.sequence,
-                record.revision,
-                self.state.revision + 1
+                "record {} has revision {}, the snapshot ends at {}",
+                record.sequence, record.revision, self.state.revision
             );
             return Err(OpenError::damaged(path, what));
         }
-        for operation in &record.operations {
-            self.apply_one(operation, record, path)?;
+        let expected = *self.next_revision.get_or_insert_with(|| {
+            // The history can reach back to the first record that was read.
+            self.history.restart(record.revision - 1);
+            record.revision
+        });
+        if record.revision != expected {
+            let what = format!("record {} has revision {}, expected {expected}", record.sequence, record.revision);
+            return Err(OpenError::damaged(path, what));
+        }
+        for (revision, operation) in (record.revision..).zip(&record.operations) {
+            self.operation(operation, revision, record, path)?;
+        }
+        self.next_revision = Some(record.revision + record.operations.len() as u64);
+        if record.sequence >= self.from {
+            self.state.next_sequence = record.sequence + 1;
         }
         self.history.trim(self.now, &Default::default());
         Ok(())
     }
 
-    fn apply_one(&mut self, operation: &Operation<'_>, record: &Record<'_>, path: &Path) -> Result<(), OpenError> {
-        let revision = self.state.revision + 1;
+    fn operation(
+        &mut self,
+        operation: &Operation<'_>,
+        revision: u64,
+        record: &Record<'_>,
+        path: &Path,
+    ) -> Result<(), OpenError> {
+        let (table, redone) = (operation.table, record.sequence >= self.from);
+        let key: Key = operation.key.into();
         let new = match operation.write {
             Write::Put(value) => Some(Entry { value: value.into(), revision }),
             Write::Delete => None,
-            Write::PutBlob(_) => {
-                return Err(OpenError::damaged(path, "it names a blob, which this version cannot read"));
-            }
+            Write::PutBlob(name) => match self.blobs.load(&name, record.sequence) {
+                Ok(value) => Some(Entry { value, revision }),
+                Err(error) if redone => return Err(error),
+                // A blob that only history would need may have been swept.
+                Err(_) => {
+                    self.history.restart(revision);
+                    return Ok(());
+                }
+            },
         };
-        let key: std::sync::Arc<[u8]> = operation.key.into();
-        let old = self.state.set(operation.table, key.clone(), new.clone());
-        let old_revision = old.as_ref().map_or(0, |old| old.revision);
-        if old_revision != operation.old_revision {
-            let what = format!(
-                "record {} replaces revision {}, but the state has {old_revision}",
-                record.sequence, operation.old_revision
-            );
-            return Err(OpenError::damaged(path, what));
+        let old = self.old(operation, &key, record, path)?;
+        if record.sequence < self.exact_from {
+            match &new {
+                Some(entry) => self.seen.insert((table, key.clone()), entry.clone()),
+                None => self.seen.remove(&(table, key.clone())),
+            };
         }
-        self.state.revision = revision;
-        if record.time < self.history_from {
-            self.history.restart(revision);
-        } else {
-            self.history.push(std::sync::Arc::new(Change {
-                table: operation.table,
-                key,
-                revision,
-                time: record.time,
-                old,
-                new,
-            }));
+        if redone {
+            self.state.set(table, key.clone(), new.clone());
+            self.state.revision = revision;
+        }
+        match old {
+            Some(old) if record.time >= self.history_from => {
+                self.history.push(Arc::new(Change { table, key, revision, time: record.time, old, new }));
+            }
+            _ => self.history.restart(revision),
         }
         Ok(())
+    }
+
+    /// What an operation has replaced; `None` where that can no longer be said.
+    fn old(
+        &self,
+        operation: &Operation<'_>,
+        key: &Key,
+        record: &Record<'_>,
+        path: &Path,
+    ) -> Result<Option<Option<Entry>>, OpenError> {
+        let wanted = operation.old_revision;
+        let stored = self.state.get(operation.table, key);
+        let fits = |entry: &&Entry| entry.revision == wanted;
+        if record.sequence >= self.exact_from {
+            let found = stored.map_or(0, |entry| entry.revision);
+            if found != wanted {
+                let what = format!("record {} replaces revision {wanted}, but the state has {found}", record.sequence);
+                return Err(OpenError::damaged(path, what));
+            }
+            return Ok(Some(stored.cloned()));
+        }
+        if wanted == 0 {
+            return Ok(Some(None));
+        }
+        let seen = || self.seen.get(&(operation.table, key.clone())).filter(fits);
+        Ok(stored.filter(fits).or_else(seen).map(|entry| Some(entry.clone())))
     }
 }

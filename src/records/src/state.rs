@@ -44,10 +44,18 @@ impl RawTable {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     tables: BTreeMap<u16, Rows>,
+    /// Of the last write in it.
     pub(crate) revision: u64,
+    /// Of the journal record that comes next.
+    pub(crate) next_sequence: u64,
 }
 
 impl State {
+    /// The state of a new store.
+    pub(crate) fn empty() -> Self {
+        Self { next_sequence: 1, ..Self::default() }
+    }
+
     pub(crate) fn get(&self, table: u16, key: &[u8]) -> Option<&Entry> {
         self.tables.get(&table)?.get(key)
     }
@@ -88,11 +96,6 @@ impl State {
         let later = self.tables.range((Bound::Excluded(table), Bound::Unbounded));
         let later = later.flat_map(|(id, rows)| rows.iter().map(move |(key, entry)| (*id, key.clone(), entry.clone())));
         first.chain(later).take(limit).collect()
-    }
-
-    /// The number of rows in all tables.
-    pub(crate) fn len(&self) -> usize {
-        self.tables.values().map(BTreeMap::len).sum()
     }
 }
 

@@ -13,8 +13,6 @@
 //! operation= table:u16 kind:u8 old_revision:u64 key_length:u32 key value_length:u32 value
 //! ```
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -165,8 +163,9 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Adds a transaction, which must have changes; `blob` says which values are kept outside. Gives its encoded size.
-    pub(crate) fn push(&mut self, changes: &[Change], blob: impl Fn(&Arc<[u8]>) -> Option<BlobName>) -> usize {
+    /// Adds a transaction, which must have changes; `blobs` names, change by change, the values that are kept outside.
+    /// Gives its encoded size.
+    pub(crate) fn push(&mut self, changes: &[Change], blobs: &[Option<BlobName>]) -> usize {
         let Some(first) = changes.first() else { return 0 };
         let start = self.bytes.len();
         self.put(&0u32.to_le_bytes());
@@ -174,8 +173,8 @@ impl Batch {
         self.put(&first.revision.to_le_bytes());
         self.put(&first.time.as_microsecond().to_le_bytes());
         self.put(&(changes.len() as u32).to_le_bytes());
-        for change in changes {
-            let named = change.new.as_ref().and_then(|entry| blob(&entry.value)).map(|name| name.encode());
+        for (change, blob) in changes.iter().zip(blobs) {
+            let named = blob.map(|name| name.encode());
             let (kind, value) = match (&change.new, &named) {
                 (None, _) => (Kind::Delete, &[][..]),
                 (Some(_), Some(name)) => (Kind::PutBlob, &name[..]),
@@ -286,6 +285,17 @@ fn decode_operation<'a>(reader: &mut Reader<'a>) -> Option<Operation<'a>> {
         _ => return None,
     };
     Some(Operation { table, old_revision, key, write })
+}
+
+/// The time of the first record of a batch that starts here, unchecked.
+pub(crate) fn peek_time(block: &[u8]) -> Option<Timestamp> {
+    let mut reader = Reader(block);
+    if reader.take(4)? != BATCH_MAGIC {
+        return None;
+    }
+    // The rest of the batch's header, then the record's length, sequence and revision.
+    reader.take(BATCH_HEADER_BYTES - 4 + 20)?;
+    Timestamp::from_microsecond(reader.u64()?.cast_signed()).ok()
 }
 
 /// Reads numbers and slices off the front of bytes, never beyond their end.

@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::format::{FoundBatch, Record, SegmentHeader};
+use super::format::{self, FoundBatch, Record, SegmentHeader};
 use super::{segment_name, segment_number};
 use crate::db::OpenError;
 use crate::disk::{Access, Disk};
@@ -45,10 +46,27 @@ pub(crate) fn find_segments(disk: &dyn Disk, folder: &Path, store: Uuid) -> Resu
 }
 
 /// Where a replay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct End {
     /// The sequence after the last record.
     pub(crate) next_sequence: u64,
+    /// Bytes of all batches that were read.
+    pub(crate) bytes: u64,
+    /// The last batch: its file, where it starts, how long it is.
+    last: Option<(PathBuf, usize, usize)>,
+}
+
+/// The segments that a redo from `sequence` needs, as an index into `segments`.
+pub(crate) fn start_for(segments: &[FoundSegment], sequence: u64) -> Option<usize> {
+    segments.iter().rposition(|segment| segment.first_sequence <= sequence)
+}
+
+/// When the first record of a segment was written, if it has one. Only a hint: nothing is checked.
+pub(crate) fn first_time(disk: &dyn Disk, folder: &Path, segment: &FoundSegment) -> Option<Timestamp> {
+    let file = disk.open(&folder.join(segment_name(segment.number)), Access::Read).ok()?;
+    let mut block = vec![0; BLOCK];
+    let read = file.pread(&mut block, BLOCK as u64).ok()?;
+    format::peek_time(block.get(..read)?)
 }
 
 /// Replays `segments` (neighbours, oldest first) from the first record of the first one.
@@ -58,19 +76,21 @@ pub(crate) fn replay(
     segments: &[FoundSegment],
     visit: &mut dyn FnMut(Record<'_>, &Path) -> Result<(), OpenError>,
 ) -> Result<End, OpenError> {
-    let mut sequence = segments.first().map_or(1, |first| first.first_sequence);
+    let mut end = End { next_sequence: segments.first().map_or(1, |first| first.first_sequence), ..End::default() };
     for (at, segment) in segments.iter().enumerate() {
         let path = folder.join(segment_name(segment.number));
-        if segment.first_sequence != sequence {
-            let what =
-                format!("it starts at sequence {}, but the one before it ends at {sequence}", segment.first_sequence);
+        if segment.first_sequence != end.next_sequence {
+            let what = format!(
+                "it starts at sequence {}, but the one before it ends at {}",
+                segment.first_sequence, end.next_sequence
+            );
             return Err(OpenError::damaged(&path, what));
         }
         let cut = segments.get(at + 1).map(|next| next.first_sequence);
         let bytes = disk.read(&path).map_err(|source| OpenError::io("read", &path, source))?;
-        sequence = replay_segment(&bytes, segment, cut, &path, visit)?;
+        replay_segment(&bytes, segment, cut, &path, &mut end, visit)?;
     }
-    Ok(End { next_sequence: sequence })
+    Ok(end)
 }
 
 fn replay_segment(
@@ -78,18 +98,17 @@ fn replay_segment(
     segment: &FoundSegment,
     cut: Option<u64>,
     path: &Path,
+    end: &mut End,
     visit: &mut dyn FnMut(Record<'_>, &Path) -> Result<(), OpenError>,
-) -> Result<u64, OpenError> {
-    let mut sequence = segment.first_sequence;
+) -> Result<(), OpenError> {
     let mut offset = BLOCK;
-    while cut != Some(sequence) {
+    while cut != Some(end.next_sequence) {
         let rest = bytes.get(offset..).unwrap_or_default();
         let Some(batch) = FoundBatch::decode(rest, segment.seed) else {
-            refuse_what_follows(rest, segment.seed, cut, path, offset)?;
-            return Ok(sequence);
+            return refuse_what_follows(rest, segment.seed, cut, path, offset);
         };
-        let end = sequence + u64::from(batch.records);
-        if batch.first_sequence != sequence || cut.is_some_and(|cut| end > cut) {
+        let next_sequence = end.next_sequence + u64::from(batch.records);
+        if batch.first_sequence != end.next_sequence || cut.is_some_and(|cut| next_sequence > cut) {
             return Err(OpenError::damaged(path, format!("the batch at byte {offset} is out of sequence")));
         }
         let records = batch
@@ -98,10 +117,12 @@ fn replay_segment(
         for record in records {
             visit(record, path)?;
         }
-        sequence = end;
+        end.next_sequence = next_sequence;
+        end.bytes += batch.stride as u64;
+        end.last = Some((path.to_owned(), offset, batch.stride));
         offset += batch.stride;
     }
-    Ok(sequence)
+    Ok(())
 }
 
 /// After bytes that are no batch there may be nothing but the end: one batch is in flight at a time, so an intact one
@@ -130,13 +151,16 @@ fn refuse_what_follows(rest: &[u8], seed: u32, cut: Option<u64>, path: &Path, of
     Ok(())
 }
 
-/// Makes sure that what was just read from the last segments is on disk and not only in the page cache of a process that
-/// was killed: it is about to be shown.
-pub(crate) fn settle(disk: &dyn Disk, folder: &Path, segments: &[FoundSegment]) -> Result<(), OpenError> {
-    for segment in segments.iter().rev().take(2) {
-        let path: PathBuf = folder.join(segment_name(segment.number));
-        let file = disk.open(&path, Access::Write).map_err(|source| OpenError::io("open", &path, source))?;
-        file.fdatasync().map_err(|source| OpenError::io("sync", &path, source))?;
-    }
+/// Makes sure that what was just read is on disk and not only in the page cache that a killed process has left: it is about
+/// to be shown. Only the last batch can be in doubt. It is written again, with the very same bytes, because after a sync
+/// that failed in the killed process another sync would say yes without having written anything.
+pub(crate) fn settle(disk: &dyn Disk, folder: &Path, end: &End) -> Result<(), OpenError> {
+    let Some((path, offset, length)) = &end.last else { return Ok(()) };
+    let file = disk.open(path, Access::Write).map_err(|source| OpenError::io("open", path, source))?;
+    let mut bytes = vec![0; *length];
+    let read = file.pread(&mut bytes, *offset as u64).map_err(|source| OpenError::io("read", path, source))?;
+    bytes.truncate(read);
+    let written = file.pwrite(&bytes, *offset as u64).and_then(|()| file.fdatasync());
+    written.map_err(|source| OpenError::io("sync", path, source))?;
     disk.fsync_dir(folder).map_err(|source| OpenError::io("sync", folder, source))
 }

@@ -1,0 +1,3 @@
+//! The disk refuses: errors, no space, damage.
+
+use super::*;
