@@ -264,6 +264,11 @@ impl FaultyDisk {
         self.0.lock().faults.insert(at, fault);
     }
 
+    /// Lets nothing more go wrong.
+    pub fn heal(&self) {
+        self.0.lock().faults.clear();
+    }
+
     /// Changes how much fits onto the disk.
     pub fn set_capacity(&self, capacity: u64) {
         self.0.lock().capacity = capacity;
@@ -449,18 +454,28 @@ impl File for FaultyFile {
         let mut world = self.disk.0.lock();
         let fault = world.step()?;
         let free = world.capacity.saturating_sub(world.used());
+        let mut dice = world.dice.clone();
         let file = world.files.get_mut(&self.inode).ok_or_else(absent)?;
         let offset = offset as usize;
         let grows = (offset + bytes.len()).saturating_sub(file.bytes.len()) as u64;
         if grows > free {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        // A failing write may have reached the disk in part all the same.
         let write = Write::Bytes { offset, bytes: bytes.to_vec() };
-        if fault.is_none() || fault == Some(Fault::PowerOff) {
-            write.apply(&mut file.bytes);
+        match fault {
+            None | Some(Fault::PowerOff) => {
+                write.apply(&mut file.bytes);
+                file.pending.push(write);
+            }
+            // A failing write may have got somewhere: some of its sectors are in the cache, and will be on disk.
+            Some(Fault::Broken | Fault::NoSpace) => {
+                let mut torn = file.bytes.clone();
+                write.tear(&mut torn, &mut dice);
+                file.pending.push(Write::Bytes { offset: 0, bytes: torn.clone() });
+                file.bytes = torn;
+            }
         }
-        file.pending.push(write);
+        world.dice = dice;
         failed(fault)
     }
 

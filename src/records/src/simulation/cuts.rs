@@ -7,8 +7,8 @@ fn run_until_cut(simulation: &mut Simulation) -> Vec<Vec<Op>> {
     let at = simulation.disk.operations() + 1 + simulation.dice.below(180);
     simulation.disk.fail(at, Fault::PowerOff);
     loop {
-        if let Err(in_doubt) = simulation.commit() {
-            return in_doubt;
+        if let Err(refused) = simulation.commit() {
+            return refused.in_doubt;
         }
         simulation.maintain();
     }
@@ -36,23 +36,22 @@ fn reboot(simulation: &mut Simulation, mode: Cut) {
     }
 }
 
-/// The batch in flight may be there, as a whole; without the transactions whose blobs had not made it any more.
-fn settle_doubt(simulation: &mut Simulation, in_doubt: &[Vec<Op>]) {
+/// The batch in flight may be there, as a whole, but for transactions whose blobs could not be written.
+pub(super) fn settle_doubt(simulation: &mut Simulation, in_doubt: &[Vec<Op>]) {
     let has_blob = |ops: &Vec<Op>| ops.iter().any(|op| matches!(op, Op::Put(_, _, value) if value.len() > 64 << 10));
     let rows = simulation.rows();
     let blobs = in_doubt.iter().filter(|ops| has_blob(ops)).count();
     if rows == simulation.model.rows {
         return;
     }
-    for with_blobs in 0..=blobs {
+    for kept in 0u32..1 << blobs {
         let mut model = simulation.model.clone();
-        let mut taken = 0;
+        let mut blob = 0;
         for ops in in_doubt {
-            let blob = has_blob(ops);
-            if !blob || taken < with_blobs {
+            if !has_blob(ops) || kept & (1 << blob) != 0 {
                 model.apply(ops);
             }
-            taken += usize::from(blob);
+            blob += u32::from(has_blob(ops));
         }
         if model.rows == rows {
             simulation.model = model;
