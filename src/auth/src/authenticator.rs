@@ -103,7 +103,8 @@ fn names_loopback(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or(""),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {
@@ -114,12 +115,16 @@ fn bearer(parts: &Parts) -> Option<&str> {
 
 /// The value of a cookie.
 pub fn cookie<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
-    parts.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';')).find_map(
-        |pair| {
+    parts
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| {
             let (own, value) = pair.trim().split_once('=')?;
             (own == name).then_some(value)
-        },
-    )
+        })
 }
 
 #[cfg(test)]
@@ -131,7 +136,9 @@ mod tests {
         for host in ["localhost", "localhost:8080", "127.0.0.1:8080", "127.8.9.1", "[::1]:8080"] {
             assert!(names_loopback(host), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:8080", "192.168.0.4:8080", "[::2]:8080", "", "127.0.0.1.nip.io"] {
+        for host in
+            ["evil.example", "localhost.evil.example:8080", "192.168.0.4:8080", "[::2]:8080", "", "127.0.0.1.nip.io"]
+        {
             assert!(!names_loopback(host), "{host}");
         }
     }

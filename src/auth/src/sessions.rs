@@ -87,7 +87,7 @@ impl Sessions {
                     SESSIONS.delete(tx, &key);
                 }
             }
-            SESSIONS.put(tx, &key, &row)
+            Ok(SESSIONS.put(tx, &key, &row)?)
         })
         .await?;
         Ok(secret)
@@ -104,7 +104,7 @@ impl Sessions {
         if now.duration_since(row.used_at) > TOUCH_EVERY {
             // Best effort: a full disk must not sign anybody out.
             let touched = Row { used_at: now, ..row };
-            if let Err(error) = self.write(move |tx| SESSIONS.put(tx, &key, &touched)).await {
+            if let Err(error) = self.write(move |tx| Ok(SESSIONS.put(tx, &key, &touched)?)).await {
                 tracing::debug!(error = %foundation::problem::chain(&error), "a session's last use was not noted");
             }
         }
@@ -138,7 +138,7 @@ impl Sessions {
                     LINKS.delete(tx, &key);
                 }
             }
-            LINKS.put(tx, &key, &row)
+            Ok(LINKS.put(tx, &key, &row)?)
         })
         .await?;
         Ok(secret)
@@ -166,13 +166,9 @@ impl Sessions {
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut records::Transaction<'_>) -> Result<T, records::Decode> + Send + 'static,
+        work: impl FnOnce(&mut records::Transaction<'_>) -> Result<T, records::RowError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.db
-            .transact(work)
-            .await
-            .map(|committed| committed.value)
-            .map_err(|error| Error::Store(Box::new(error)))
+        self.db.transact(work).await.map(|committed| committed.value).map_err(|error| Error::Store(Box::new(error)))
     }
 }
 

@@ -72,7 +72,7 @@ impl Tokens {
                     }
                 }
                 TOKENS.put(tx, &key, &row)?;
-                Ok::<_, records::Decode>(())
+                Ok::<_, records::RowError>(())
             })
             .await
             .map_err(|error| Error::Store(Box::new(error)))?;

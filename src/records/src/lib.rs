@@ -41,5 +41,5 @@ mod transaction;
 pub use db::{CloseError, Committed, Db, Error, OpenError, Options};
 pub use feed::{Change, Event, Gone, Watch};
 pub use state::{Entry, RawTable};
-pub use table::{Decode, Encode, Table};
+pub use table::{Decode, Encode, RowError, Table};
 pub use transaction::{Past, Read, Transaction, View};

@@ -52,6 +52,16 @@ pub struct Encode {
     pub source: serde_json::Error,
 }
 
+/// A row could not be read or written: what a transaction over several tables fails with.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum RowError {
+    /// It could not be read.
+    Decode(#[from] Decode),
+    /// It could not be written.
+    Encode(#[from] Encode),
+}
+
 impl<T> Table<T> {
     /// A table in memory. `id` is on disk: never changed, never given to another table.
     pub const fn hot(id: u16, name: &'static str) -> Self {
