@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+mod dice;
 pub mod faulty;
 mod real;
 

@@ -20,6 +20,7 @@
 //! the power at any operation.
 
 pub mod disk;
+pub mod page;
 
 mod blobs;
 mod checkpoint;

@@ -65,13 +65,16 @@ impl Job for Script {
     }
 }
 
+/// Revision, table, key, old and new.
+type Changed = (u64, u16, Vec<u8>, Option<Entry>, Option<Entry>);
+
 /// What the store must hold.
 #[derive(Debug, Clone, Default)]
 struct Model {
     rows: Rows,
     revision: u64,
     /// The rows as they were at each revision of the last window; used to check history.
-    changes: Vec<(u64, u16, Vec<u8>, Option<Entry>, Option<Entry>)>,
+    changes: Vec<Changed>,
 }
 
 impl Model {

@@ -8,19 +8,21 @@ const TYPED: Table<Vec<u32>> = Table::hot(902, "typed");
 
 async fn put(db: &Db, key: &str, value: &str) -> u64 {
     let (key, value) = (key.to_owned(), value.to_owned());
-    let committed =
-        db.transact(move |tx| Ok::<_, ()>(tx.put(THINGS, key.as_bytes(), value.into_bytes()))).await.unwrap();
+    let committed = db
+        .transact(move |tx| Ok::<_, ()>(tx.put(THINGS, key.as_bytes(), value.into_bytes())))
+        .await
+        .expect("committed");
     assert_eq!(committed.value, committed.revision);
     committed.revision
 }
 
 async fn delete(db: &Db, key: &str) -> Option<u64> {
     let key = key.to_owned();
-    db.transact(move |tx| Ok::<_, ()>(tx.delete(THINGS, key.as_bytes()))).await.unwrap().value
+    db.transact(move |tx| Ok::<_, ()>(tx.delete(THINGS, key.as_bytes()))).await.expect("committed").value
 }
 
 fn get(db: &Db, key: &str) -> Option<String> {
-    db.read(|view| view.get(THINGS, key.as_bytes())).map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
+    db.read(|view| view.get(THINGS, key.as_bytes())).map(|entry| String::from_utf8_lossy(&entry.value).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
