@@ -1,0 +1,1 @@
+//! The second document of a package: what only Kubernetes knows (`platforms.kubernetes`).
