@@ -11,7 +11,13 @@ use crate::ir::{Component, Container};
 use crate::types::task::Values;
 
 /// The fingerprint of a step, or of the user's own key for it.
-pub fn fingerprint(component_name: &str, component: &Component, container: &Container, inputs: &Values, key: &str) -> String {
+pub fn fingerprint(
+    component_name: &str,
+    component: &Component,
+    container: &Container,
+    inputs: &Values,
+    key: &str,
+) -> String {
     if !key.is_empty() {
         return hex(&[component_name.as_bytes(), b"\0", key.as_bytes()].concat());
     }

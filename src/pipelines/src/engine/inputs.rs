@@ -51,7 +51,13 @@ pub enum Error {
 ///
 /// # Errors
 /// When something required cannot be had or does not fit.
-pub fn resolve(draft: &Draft<'_>, scope: &str, name: &str, task: &Task, component: &Component) -> Result<Values, Error> {
+pub fn resolve(
+    draft: &Draft<'_>,
+    scope: &str,
+    name: &str,
+    task: &Task,
+    component: &Component,
+) -> Result<Values, Error> {
     let lenient = task.runs_after_failure();
     let mut values = Values::default();
     let mut constants = Vec::new();
@@ -138,9 +144,8 @@ pub fn fit(input: &str, value: Value, declared: ParameterType) -> Result<Value, 
     };
     let value = crate::ir::whole_numbers(value);
     let fits = match (declared, &value) {
-        (_, Value::Null) | (ParameterType::Unspecified | ParameterType::TaskFinalStatus | ParameterType::TaskConfig, _) => {
-            true
-        }
+        (_, Value::Null)
+        | (ParameterType::Unspecified | ParameterType::TaskFinalStatus | ParameterType::TaskConfig, _) => true,
         (ParameterType::String, Value::String(_))
         | (ParameterType::Boolean, Value::Bool(_))
         | (ParameterType::NumberDouble, Value::Number(_))
@@ -202,12 +207,13 @@ fn channel(draft: &Draft<'_>, scope: &str, source: &ParameterSource) -> Result<V
     }
     if let Some(output) = &source.task_output_parameter {
         let producer = draft.get(&task::child(scope, &output.producer_task));
-        return producer.and_then(|task| task.outputs.parameters.get(&output.output_parameter_key)).cloned().ok_or_else(
-            || Error::NotProduced {
+        return producer
+            .and_then(|task| task.outputs.parameters.get(&output.output_parameter_key))
+            .cloned()
+            .ok_or_else(|| Error::NotProduced {
                 producer: output.producer_task.clone(),
                 output: output.output_parameter_key.clone(),
-            },
-        );
+            });
     }
     if let Some(status) = &source.task_final_status {
         return Ok(final_status(draft, scope, &status.producer_task));
@@ -273,7 +279,13 @@ fn legacy_constant(value: &Value) -> Value {
 
 /// Replaces placeholders in a constant, in lists and objects too. A constant that is nothing but one parameter keeps that
 /// parameter's type.
-fn render_constant(draft: &Draft<'_>, scope: &str, name: &str, constant: &Value, siblings: &Map<String, Value>) -> Value {
+fn render_constant(
+    draft: &Draft<'_>,
+    scope: &str,
+    name: &str,
+    constant: &Value,
+    siblings: &Map<String, Value>,
+) -> Value {
     match constant {
         Value::String(text) if text.contains("{{$") => {
             if let [placeholders::Segment::Placeholder(Placeholder::InputParameter(input), _)] =

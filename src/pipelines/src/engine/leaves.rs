@@ -67,9 +67,10 @@ impl Stepper<'_> {
         let Some(component) = plan.component(name) else { return };
         let Some(container) = plan.executor(name).and_then(|executor| executor.container.as_ref()) else { return };
         let values = inputs::for_step(values, component);
-        let fingerprint = spec.caching_options.enable_cache.then(|| {
-            cache::fingerprint(name, component, container, &values, &spec.caching_options.cache_key)
-        });
+        let fingerprint = spec
+            .caching_options
+            .enable_cache
+            .then(|| cache::fingerprint(name, component, container, &values, &spec.caching_options.cache_key));
         let hit = fingerprint.as_ref().and_then(|fingerprint| self.cache.find(fingerprint));
         self.draft.change(path, |task| {
             task.inputs = values;
@@ -134,7 +135,8 @@ impl Stepper<'_> {
         let now = self.draft.now;
         self.draft.change(path, |task| {
             task.state = State::Skipped;
-            task.failure = Some(Failure { message: why.to_owned(), reason: "Skipped".to_owned(), ..Failure::default() });
+            task.failure =
+                Some(Failure { message: why.to_owned(), reason: "Skipped".to_owned(), ..Failure::default() });
             task.times.ended_at = Some(now);
             task.waits_for.clear();
         });
@@ -152,7 +154,8 @@ impl Stepper<'_> {
             return self.fail(path, Failure { message, reason: "InvalidInput".to_owned(), ..Failure::default() }, now);
         };
         if importer.download_to_workspace {
-            let message = "The importer asks for a copy in the run's workspace; workspaces are not supported.".to_owned();
+            let message =
+                "The importer asks for a copy in the run's workspace; workspaces are not supported.".to_owned();
             return self.fail(path, Failure { message, reason: "Unsupported".to_owned(), ..Failure::default() }, now);
         }
         let metadata = importer.metadata.iter().map(|(key, value)| (key.clone(), render(value, &values))).collect();
@@ -175,7 +178,8 @@ impl Stepper<'_> {
             task.outputs.artifacts.insert("artifact".to_owned(), vec![artifact]);
             task.state = State::Succeeded;
             task.waits_for.clear();
-            task.times = Times { ready_at: Some(now), started_at: Some(now), ended_at: Some(now), ..task.times.clone() };
+            task.times =
+                Times { ready_at: Some(now), started_at: Some(now), ended_at: Some(now), ..task.times.clone() };
         });
         self.queue.push_back(Work::Ended(path.to_owned()));
     }
@@ -188,9 +192,12 @@ impl Stepper<'_> {
     fn note_metrics(&mut self, path: &str) {
         let Some(task) = self.draft.get(path) else { return };
         let mut found = Vec::new();
-        for (output, artifact) in task.outputs.artifacts.iter().flat_map(|(output, list)| list.iter().map(move |one| (output, one))) {
+        for (output, artifact) in
+            task.outputs.artifacts.iter().flat_map(|(output, list)| list.iter().map(move |one| (output, one)))
+        {
             if artifact.schema_title() == METRICS {
-                let scalars = artifact.metadata.iter().filter(|(key, value)| value.is_number() && *key != "display_name");
+                let scalars =
+                    artifact.metadata.iter().filter(|(key, value)| value.is_number() && *key != "display_name");
                 found.extend(scalars.map(|(key, value)| (format!("{path}.{output}.{key}"), value.clone())));
             }
         }

@@ -50,9 +50,7 @@ impl Stepper<'_> {
                 self.queue.push_back(Work::Decide { scope: scope.to_owned(), name });
             }
         }
-        if self.queue.is_empty() {
-            self.close_if_done(scope);
-        }
+        self.close_if_done(scope);
     }
 
     /// A row as if the task had never run, in a new epoch so that its pods and URIs are new.
@@ -82,8 +80,9 @@ impl Stepper<'_> {
         let component = self.draft.component_of(scope);
         let name = self.draft.get(path).map(|task| task.name.as_str()).unwrap_or_default();
         let needs = self.draft.plan().order(&component).and_then(|order| order.producers.get(name));
-        needs.into_iter().flatten().all(|need| {
-            self.draft.get(&task::child(scope, need)).is_some_and(|task| task.state.is_final())
-        })
+        needs
+            .into_iter()
+            .flatten()
+            .all(|need| self.draft.get(&task::child(scope, need)).is_some_and(|task| task.state.is_final()))
     }
 }

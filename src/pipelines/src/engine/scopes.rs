@@ -44,9 +44,8 @@ impl Stepper<'_> {
         let path = task::child(scope, name);
         let component = self.draft.component_of(scope);
         let Some(spec) = plan.task(&component, name) else { return };
-        let is_pending = self.draft.get(&path).is_some_and(|task| {
-            task.state == State::Pending && task.times.ready_at.is_none()
-        });
+        let is_pending =
+            self.draft.get(&path).is_some_and(|task| task.state == State::Pending && task.times.ready_at.is_none());
         if !is_pending || !self.is_open(scope) {
             return;
         }
@@ -98,10 +97,8 @@ impl Stepper<'_> {
             }
             None => return,
         }
-        // The scope is looked at after what the dependents became.
-        if self.queue.iter().all(|work| !concerns(work, &scope)) {
-            self.close_if_done(&scope);
-        }
+        // A dependent that is yet to be decided is not final, so it keeps the scope open.
+        self.close_if_done(&scope);
     }
 
     /// Ends a scope whose children are all final.
@@ -224,7 +221,15 @@ impl Stepper<'_> {
         }
     }
 
-    fn open_iteration(&mut self, path: &str, looped: &Task, spec: &Spec, index: u32, item: &Item, keep: &BTreeSet<String>) {
+    fn open_iteration(
+        &mut self,
+        path: &str,
+        looped: &Task,
+        spec: &Spec,
+        index: u32,
+        item: &Item,
+        keep: &BTreeSet<String>,
+    ) {
         let now = self.draft.now;
         let mut values = looped.inputs.clone();
         values.parameters.retain(|name, _| keep.contains(name));
@@ -266,7 +271,8 @@ impl Stepper<'_> {
     fn loop_items(&self, spec: &Spec, values: &Values) -> Result<Option<Vec<Item>>, String> {
         if let Some(iterator) = &spec.artifact_iterator {
             let list = values.artifacts.get(&iterator.items.input_artifact);
-            let list = list.ok_or_else(|| format!("There is nothing to loop over: {} is empty.", iterator.items.input_artifact))?;
+            let list = list
+                .ok_or_else(|| format!("There is nothing to loop over: {} is empty.", iterator.items.input_artifact))?;
             return Ok(Some(list.iter().cloned().map(|one| Item::Artifact(Box::new(one))).collect()));
         }
         let Some(iterator) = &spec.parameter_iterator else { return Ok(None) };
@@ -309,7 +315,9 @@ impl Stepper<'_> {
                 State::Pending | State::Running | State::Succeeded | State::Cached | State::Canceling => None,
             }
         });
-        bad.or_else(|| (self.draft.node(scope)?.failed > 0).then(|| "Another step failed before it started.".to_owned()))
+        bad.or_else(|| {
+            (self.draft.node(scope)?.failed > 0).then(|| "Another step failed before it started.".to_owned())
+        })
     }
 
     /// After a failure nothing more starts in the same DAG, but for what asked to run in any case.
@@ -318,9 +326,8 @@ impl Stepper<'_> {
         let Some(dag) = plan.dag(component) else { return };
         for (name, spec) in &dag.tasks {
             let path = task::child(scope, name);
-            let waits = self.draft.get(&path).is_some_and(|task| {
-                task.state == State::Pending && task.times.ready_at.is_none()
-            });
+            let waits =
+                self.draft.get(&path).is_some_and(|task| task.state == State::Pending && task.times.ready_at.is_none());
             if waits && !spec.runs_after_failure() {
                 self.skip(&path, &format!("Not started, because {failed} failed."));
             }
@@ -331,9 +338,9 @@ impl Stepper<'_> {
         let Some(order) = self.draft.plan().order(component) else { return };
         for dependent in order.dependents.get(name).into_iter().flatten() {
             let needs = order.producers.get(dependent).map(Vec::as_slice).unwrap_or_default();
-            let all_final = needs.iter().all(|need| {
-                self.draft.get(&task::child(scope, need)).is_some_and(|task| task.state.is_final())
-            });
+            let all_final = needs
+                .iter()
+                .all(|need| self.draft.get(&task::child(scope, need)).is_some_and(|task| task.state.is_final()));
             if all_final {
                 self.queue.push_back(Work::Decide { scope: scope.to_owned(), name: dependent.clone() });
             }
@@ -341,18 +348,13 @@ impl Stepper<'_> {
     }
 
     fn ran_no_branch(&self, scope: &str, producer: &str) -> bool {
-        self.draft.get(&task::child(scope, producer)).is_some_and(|task| !task.kind.is_leaf() && task.state.is_success())
+        self.draft
+            .get(&task::child(scope, producer))
+            .is_some_and(|task| !task.kind.is_leaf() && task.state.is_success())
     }
 
     fn is_open(&self, scope: &str) -> bool {
         self.draft.get(scope).is_some_and(|task| task.state == State::Running)
-    }
-}
-
-fn concerns(work: &Work, scope: &str) -> bool {
-    match work {
-        Work::Decide { scope: own, .. } => own == scope,
-        Work::Ended(path) => task::parent(path) == Some(scope),
     }
 }
 

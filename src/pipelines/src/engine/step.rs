@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::state::{Applied, Draft, State};
 use super::{Cache, Effect, Event, Outcome, PodOf, Refused, Transition, retry, run_state};
-use crate::types::task::{self, Attempt, Cell, Failure, Kind, PodSummary, ROOT, Task};
 use crate::types::run::{self, Since};
+use crate::types::task::{self, Attempt, Cell, Failure, Kind, PodSummary, ROOT, Task};
 
 /// Work that an event caused within the same step.
 #[derive(Debug, PartialEq, Eq)]
@@ -206,7 +206,8 @@ impl Stepper<'_> {
         // Deepest first, so that a scope is looked at after what is in it.
         for path in self.draft.paths_below(ROOT).into_iter().rev() {
             let Some(task) = self.draft.get(&path).filter(|task| !task.state.is_final()) else { continue };
-            let has_pod = task.kind == Kind::Container && task.times.pod_created_at.is_some() && task.retry_at.is_none();
+            let has_pod =
+                task.kind == Kind::Container && task.times.pod_created_at.is_some() && task.retry_at.is_none();
             let is_open_scope = !task.kind.is_leaf() && task.state != task::State::Pending;
             if has_pod {
                 self.draft.change(&path, |task| task.state = task::State::Canceling);

@@ -125,9 +125,7 @@ fn from_cel(value: &Cel) -> Value {
         Cel::String(text) => Value::from(text.as_str()),
         Cel::Bytes(bytes) => Value::from(String::from_utf8_lossy(bytes).into_owned()),
         Cel::List(items) => Value::Array(items.iter().map(from_cel).collect()),
-        Cel::Map(map) => {
-            Value::Object(map.map.iter().map(|(key, value)| (key_text(key), from_cel(value))).collect())
-        }
+        Cel::Map(map) => Value::Object(map.map.iter().map(|(key, value)| (key_text(key), from_cel(value))).collect()),
         other => Value::from(format!("{other:?}")),
     }
 }

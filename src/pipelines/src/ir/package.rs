@@ -75,8 +75,8 @@ impl Package {
     /// # Errors
     /// When it is no package, or one that cannot run.
     pub fn from_yaml(text: &str) -> Result<Self, Error> {
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|error| Error::Yaml(first_line(&error.to_string())))?;
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, yaml_options())
+            .map_err(|error| Error::Yaml(first_line(&error.to_string())))?;
         let mut documents = documents.into_iter().filter(|document| !document.is_null());
         let first = documents.next().ok_or_else(|| Error::Yaml("it is empty".to_owned()))?;
         let second = documents.next();
@@ -123,6 +123,11 @@ impl Package {
     }
 }
 
+/// PyYAML, which the SDK writes with, leaves the texts `y` and `n` unquoted: only `true` and `false` are booleans.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! { strict_booleans: true, with_snippet: false }
+}
+
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
@@ -161,19 +166,17 @@ fn from_zip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let name = match names.as_slice() {
         [] => return Err(Error::Archive("it holds no YAML file".to_owned())),
         [one] => one,
-        many => many.iter().find(|name| base(name) == "pipeline.yaml").ok_or_else(|| {
-            Error::Archive("it holds several YAML files and none is pipeline.yaml".to_owned())
-        })?,
+        many => many
+            .iter()
+            .find(|name| base(name) == "pipeline.yaml")
+            .ok_or_else(|| Error::Archive("it holds several YAML files and none is pipeline.yaml".to_owned()))?,
     };
     read_bounded(archive.by_name(name).map_err(|error| Error::Archive(error.to_string()))?)
 }
 
 fn read_bounded(reader: impl Read) -> Result<Vec<u8>, Error> {
     let mut content = Vec::new();
-    reader
-        .take(PACKAGE_MAX_BYTES + 1)
-        .read_to_end(&mut content)
-        .map_err(|error| Error::Archive(error.to_string()))?;
+    reader.take(PACKAGE_MAX_BYTES + 1).read_to_end(&mut content).map_err(|error| Error::Archive(error.to_string()))?;
     if content.len() as u64 > PACKAGE_MAX_BYTES { Err(Error::TooLarge) } else { Ok(content) }
 }
 

@@ -82,9 +82,11 @@ impl<'a> Walk<'a> {
         self.above.push(name);
         for (task_name, task) in &dag.tasks {
             let wanted = &task.component_ref.name;
-            let (inner_name, inner) = self.spec.components.get_key_value(wanted).ok_or_else(|| {
-                Invalid::MissingComponent { task: task_name.clone(), component: wanted.clone() }
-            })?;
+            let (inner_name, inner) = self
+                .spec
+                .components
+                .get_key_value(wanted)
+                .ok_or_else(|| Invalid::MissingComponent { task: task_name.clone(), component: wanted.clone() })?;
             self.component(inner_name, inner)?;
         }
         self.above.pop();
@@ -95,10 +97,11 @@ impl<'a> Walk<'a> {
 
 fn check_executor(spec: &PipelineSpec, name: &str, component: &Component) -> Result<(), Invalid> {
     let label = component.executor_label.as_ref().ok_or_else(|| Invalid::EmptyComponent(name.to_owned()))?;
-    let executor = spec.deployment_spec.executors.get(label).ok_or_else(|| Invalid::MissingExecutor {
-        component: name.to_owned(),
-        executor: label.clone(),
-    })?;
+    let executor = spec
+        .deployment_spec
+        .executors
+        .get(label)
+        .ok_or_else(|| Invalid::MissingExecutor { component: name.to_owned(), executor: label.clone() })?;
     if executor.container.is_none() && executor.importer.is_none() {
         return Err(Invalid::UnknownExecutor(label.clone()));
     }
@@ -114,9 +117,10 @@ fn check_dag(name: &str, component: &Component, dag: &Dag) -> Result<(), Invalid
         }
         check_inputs(component, task_name, task)?;
     }
-    let outputs = dag.outputs.parameters.iter().flat_map(|(output, from)| {
-        from.selectors().iter().map(move |selector| (output, &selector.producer_subtask))
-    });
+    let outputs =
+        dag.outputs.parameters.iter().flat_map(|(output, from)| {
+            from.selectors().iter().map(move |selector| (output, &selector.producer_subtask))
+        });
     let artifacts = dag.outputs.artifacts.iter().flat_map(|(output, from)| {
         from.artifact_selectors.iter().map(move |selector| (output, &selector.producer_subtask))
     });
@@ -162,9 +166,11 @@ pub fn producers(task: &Task) -> BTreeSet<&str> {
         let output = source.task_output_parameter.as_ref().map(|output| output.producer_task.as_str());
         output.or_else(|| source.task_final_status.as_ref().map(|status| status.producer_task.as_str()))
     });
-    let artifacts = task.inputs.artifacts.values().filter_map(|source| {
-        source.task_output_artifact.as_ref().map(|output| output.producer_task.as_str())
-    });
+    let artifacts = task
+        .inputs
+        .artifacts
+        .values()
+        .filter_map(|source| source.task_output_artifact.as_ref().map(|output| output.producer_task.as_str()));
     named.chain(parameters).chain(artifacts).collect()
 }
 

@@ -33,11 +33,10 @@ fn every_placeholder_of_the_list_is_recognised() {
 
 #[test]
 fn placeholders_stand_anywhere_and_other_braces_are_text() {
-    check("a{{$}}b", &[
-        Segment::Text("a"),
-        Segment::Placeholder(Placeholder::ExecutorInput, "{{$}}"),
-        Segment::Text("b"),
-    ]);
+    check(
+        "a{{$}}b",
+        &[Segment::Text("a"), Segment::Placeholder(Placeholder::ExecutorInput, "{{$}}"), Segment::Text("b")],
+    );
     for text in ["{{workflow.name}}", "{{$.inputs.parameters['n'", "{ {$}}", "{{$.inputs.parameters[n]}}", ""] {
         assert_eq!(render(text, |_| Some("x".to_owned())), text);
     }
