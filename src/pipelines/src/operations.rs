@@ -1,0 +1,69 @@
+//! What a caller may ask for: the same for the API, the pages and the command line.
+//!
+//! Each operation takes the [`Caller`] first and asks what it may do before it does anything. Nothing here knows HTTP.
+
+mod experiments;
+pub mod listing;
+mod pipelines;
+mod runs;
+
+use artifacts::store::Store as Artifacts;
+use auth::authorizer::Attributes;
+use auth::caller::Caller;
+use foundation::problem::{Kind, Problem};
+
+use crate::store::{Error, Store};
+
+pub use experiments::NewExperiment;
+pub use pipelines::{NewVersion, Upload};
+pub(crate) use runs::state_name;
+pub use runs::{NewRun, RunSource, RunView};
+
+/// The API group that rights on pipelines are about. Source: KFP's SubjectAccessReviews.
+const GROUP: &str = "pipelines.kubeflow.org";
+
+/// The operations. Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    pub(crate) store: Store,
+    pub(crate) artifacts: Artifacts,
+    namespace: String,
+    logs: std::path::PathBuf,
+}
+
+impl Operations {
+    /// Operations over a store, for one user whose runs live in `namespace`; logs of steps are below `logs`.
+    pub fn new(store: Store, artifacts: Artifacts, namespace: &str, logs: std::path::PathBuf) -> Self {
+        Self { store, artifacts, namespace: namespace.to_owned(), logs }
+    }
+
+    /// Where runs live. With one user the wire prints no namespace and any that is given is ignored, as upstream does.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The folder with the logs of a run's steps.
+    pub fn logs_of(&self, run_id: &str) -> std::path::PathBuf {
+        self.logs.join(run_id)
+    }
+
+    fn allow(&self, caller: &Caller, verb: &str, resource: &str) -> Result<(), Problem> {
+        caller.may(&Attributes { verb, group: GROUP, resource, namespace: &self.namespace, ..Attributes::default() })
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::NotFound { .. } => Self::not_found(text),
+            Error::AlreadyExists { .. } => Self::new(Kind::AlreadyExists, text),
+            Error::Stale(_) => Self::new(Kind::Conflict, text).remedy("Try again."),
+            Error::Full { .. } => Self::new(Kind::Full, text).remedy("Free some space; nothing was changed."),
+            Error::Row(source) => Self::internal("A stored row could not be read or written", source),
+            Error::Unavailable(source) => {
+                Self::new(Kind::Unavailable, "The store does not take writes").caused_by(source)
+            }
+        }
+    }
+}
