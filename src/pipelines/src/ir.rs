@@ -9,6 +9,7 @@ pub mod expressions;
 pub mod package;
 pub mod placeholders;
 pub mod platform;
+pub mod requirements;
 pub mod validate;
 
 use std::collections::BTreeMap;

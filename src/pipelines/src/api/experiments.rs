@@ -16,7 +16,7 @@ use crate::types::experiment::Storage;
 /// KFP `Experiment`, as a client sends it; what the server decides is read and ignored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "fields of the message that are the server's to say")]
+#[allow(dead_code, reason = "fields of the message that are the server's to say")]
 pub(super) struct ExperimentBody {
     #[serde(default, alias = "displayName")]
     display_name: String,

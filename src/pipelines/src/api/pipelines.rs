@@ -18,7 +18,7 @@ use crate::operations::NewVersion;
 /// KFP `Pipeline`, as a client sends it; what the server decides is read and ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(dead_code, reason = "fields of the message that are the server's to say")]
+#[allow(dead_code, reason = "fields of the message that are the server's to say")]
 pub(super) struct PipelineBody {
     #[serde(alias = "pipelineId")]
     pipeline_id: Value,
@@ -36,7 +36,7 @@ pub(super) struct PipelineBody {
 /// KFP `PipelineVersion`, likewise.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(dead_code, reason = "fields of the message that are the server's to say")]
+#[allow(dead_code, reason = "fields of the message that are the server's to say")]
 pub(super) struct VersionBody {
     #[serde(alias = "pipelineId")]
     pipeline_id: Value,
@@ -61,6 +61,7 @@ pub(super) struct VersionBody {
 /// `CreatePipelineAndVersionRequest`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(dead_code, reason = "fields of the message that are the server's to say")]
 pub(super) struct CreateBody {
     pipeline: PipelineBody,
     #[serde(alias = "pipelineVersion")]

@@ -19,7 +19,7 @@ use crate::types::experiment::Storage;
 /// KFP `Run`, as a client sends it; what the server decides is read and ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(dead_code, reason = "fields of the message that are the server's to say")]
+#[allow(dead_code, reason = "fields of the message that are the server's to say")]
 pub(super) struct RunBody {
     #[serde(alias = "experimentId")]
     experiment_id: Option<String>,

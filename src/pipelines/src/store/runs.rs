@@ -174,6 +174,17 @@ impl Store {
         })
     }
 
+    /// What a run is and what it was asked to do, without its tasks.
+    ///
+    /// # Errors
+    /// When there is no such run or a row cannot be read.
+    pub fn head(&self, id: &str) -> Result<(Summary, Request), Error> {
+        self.db.read(|view| {
+            let missing = || Error::NotFound { kind: "Run", id: id.to_owned() };
+            Ok((RUNS.get(view, id)?.ok_or_else(missing)?, REQUESTS.get(view, id)?.ok_or_else(missing)?))
+        })
+    }
+
     /// A run for the engine.
     ///
     /// # Errors
@@ -198,6 +209,14 @@ impl Store {
         let plan = Arc::new(Plan::new(package.ir));
         let state = State::load(parts.summary, Arc::new(parts.request), plan, parts.tasks, items);
         Ok(Loaded { state, version })
+    }
+
+    /// How often an unfinished run was changed; `None` for one that is over or gone.
+    ///
+    /// # Errors
+    /// When the row cannot be read.
+    pub fn run_version(&self, id: &str) -> Result<Option<u64>, Error> {
+        Ok(self.db.read(|view| ACTIVE.get(view, id))?)
     }
 
     /// The ids of unfinished runs.
