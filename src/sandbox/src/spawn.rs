@@ -279,6 +279,15 @@ fn reap(pid: libc::pid_t) {
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
 }
 
+/// Becomes another program with this process's environment; returns only the reason why not.
+pub fn replace(program: &Path, words: &[std::ffi::CString]) -> std::io::Error {
+    let Ok(path) = sys::c_path(program) else { return std::io::ErrorKind::InvalidInput.into() };
+    let pointers: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: a NUL-terminated path and a NULL-terminated array of NUL-terminated strings.
+    unsafe { libc::execv(path.as_ptr(), pointers.as_ptr()) };
+    std::io::Error::last_os_error()
+}
+
 /// How a process ended, as a shell would show it: its code, or 128 + the signal.
 pub fn exit_code(status: libc::c_int) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }

@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// The next thing the shim says.
-    pub fn next(&mut self) -> io::Result<Reply> {
+    pub fn hear(&mut self) -> io::Result<Reply> {
         let mut line = String::new();
         if self.reader.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -58,7 +58,7 @@ impl Client {
     /// The next state the shim says.
     pub fn state(&mut self) -> io::Result<State> {
         loop {
-            if let Reply::State(state) = self.next()? {
+            if let Reply::State(state) = self.hear()? {
                 return Ok(state);
             }
         }

@@ -35,6 +35,6 @@ pub fn list(folder: &Folder) -> Vec<(String, u32, End)> {
         Some((container.to_owned(), attempt, find(folder, container, attempt)?))
     });
     let mut found: Vec<_> = named.collect();
-    found.sort_by(|left, right| (left.2.finished_ns, left.1).cmp(&(right.2.finished_ns, right.1)));
+    found.sort_by_key(|(_, attempt, end)| (end.finished_ns, *attempt));
     found
 }

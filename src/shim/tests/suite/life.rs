@@ -119,7 +119,7 @@ fn commands_run_inside_and_late_ones_are_ended() {
             let argv = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
             client.send(&Request::Exec { id, container: "main".into(), argv, timeout_ms }).unwrap();
             loop {
-                if let Reply::Exec { id: answered, code, output } = client.next().unwrap() {
+                if let Reply::Exec { id: answered, code, output } = client.hear().unwrap() {
                     assert_eq!(answered, id);
                     return (code, output);
                 }

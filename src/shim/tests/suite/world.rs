@@ -97,7 +97,7 @@ impl Drop for World {
     fn drop(&mut self) {
         if let Ok((mut client, _)) = Client::connect(&self.folder) {
             let _ = client.send(&Request::Release);
-            while client.next().is_ok() {}
+            while client.hear().is_ok() {}
         }
     }
 }
