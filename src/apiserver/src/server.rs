@@ -93,7 +93,7 @@ impl Server {
         kube::Client::new(in_process::Service::new(self.clone(), identity), default_namespace)
     }
 
-    /// Makes the namespaces that are there from the start. Call before any listener opens.
+    /// Makes the namespaces that are there from the start, each with its default service account. Call before any listener opens.
     pub async fn bootstrap(&self) -> Result<(), ApiError> {
         let Some(namespaces) = registry::find("namespaces") else { return Err(ApiError::unknown_resource()) };
         for name in NAMESPACES {
