@@ -81,8 +81,14 @@ pub struct Environments {
 impl Environments {
     /// Environments below `data_dir`; `uv` names a program to use instead of looking for one.
     pub fn new(data_dir: &Path, uv: Option<PathBuf>, clock: Clock) -> Self {
+        let folder = data_dir.join("environments");
+        // What a killed platform was building.
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        for draft in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("tmp-")) {
+            let _ = std::fs::remove_dir_all(draft.path());
+        }
         Self {
-            folder: data_dir.join("environments"),
+            folder,
             tools: tools::Tools::new(data_dir.join("tools"), uv),
             clock,
             interpreters: OnceCell::new(),

@@ -5,6 +5,7 @@
 
 mod effects;
 mod observed;
+mod probes;
 pub mod state;
 pub mod status;
 pub mod step;
@@ -18,7 +19,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use shim::folder::Folder;
 use state::{Effect, Event, Now, Plan, Sandbox, State};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -70,6 +71,8 @@ pub struct Worker {
     connection: Option<Connection>,
     volumes: Arc<Volumes>,
     image_ids: Vec<String>,
+    /// The probes of the attempts that run.
+    probing: HashMap<usize, (u32, Tasks)>,
     /// Attempts whose start was told.
     announced: HashSet<(usize, u32)>,
     shown: PodStatus,
@@ -99,6 +102,7 @@ pub fn start(shared: Arc<Shared>, pod: Arc<Pod>, tasks: &Tasks) -> mpsc::Sender<
         pod,
         connection: None,
         volumes: Arc::default(),
+        probing: HashMap::new(),
         announced: HashSet::new(),
         number: 0,
         statuses,
@@ -182,6 +186,41 @@ impl Worker {
         let now = self.shared.clock.now();
         for effect in step::step(&self.plan, &mut self.state, event, now) {
             self.perform(effect).await;
+        }
+        self.watch_over();
+    }
+
+    /// Starts the probes of attempts that run and ends those of attempts that do not.
+    fn watch_over(&mut self) {
+        for index in 0..self.state.containers.len() {
+            let one = &self.state.containers[index];
+            let running = matches!(one.now, Now::Running(_)) && !one.terminated && self.state.ending.is_none();
+            let attempt = one.attempt;
+            let known = self.probing.get(&index).map(|(attempt, _)| *attempt);
+            if known.is_some() && (!running || known != Some(attempt)) {
+                self.probing.remove(&index).into_iter().for_each(|(_, tasks)| tasks.token().cancel());
+            }
+            let Some(container) =
+                self.container(index).filter(|container| running && probes::has_any(container)).cloned()
+            else {
+                continue;
+            };
+            if self.probing.contains_key(&index) {
+                continue;
+            }
+            let Some(connection) = self.connection.clone() else { continue };
+            let tasks = self.tasks.child("probes");
+            let probing = probes::Probing {
+                shared: self.shared.clone(),
+                pod: self.pod.clone(),
+                container,
+                index,
+                field: self.field(index),
+                connection,
+                inputs: self.inputs.clone(),
+            };
+            beside(&tasks, "probes", probing.run());
+            self.probing.insert(index, (attempt, tasks));
         }
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// A pod's run folder.
@@ -91,11 +91,14 @@ impl Folder {
         read_whole(&self.0.join("state.json"))
     }
 
-    /// Listens on the socket; a stale one of a dead shim is replaced.
+    /// Listens on the socket; a stale one of a dead shim is replaced, a living shim is left alone.
     pub fn listen(&self) -> Result<UnixListener> {
         let failed = |error: std::io::Error| Failure::of("listen", self.0.join("s").to_string_lossy(), &error);
-        let _ = fs::remove_file(self.0.join("s"));
         let (path, _folder) = self.socket().map_err(failed)?;
+        if UnixStream::connect(&path).is_ok() {
+            return Err(Failure::new("listen", "socket that another shim serves", libc::EADDRINUSE));
+        }
+        let _ = fs::remove_file(&path);
         UnixListener::bind(path).map_err(failed)
     }
 

@@ -61,8 +61,13 @@ pub async fn build(
     let target = venv.to_string_lossy();
     match tools.get(interpreter).await {
         Tool::Uv(uv) => {
-            let make = ["venv", "--quiet", "--no-project", "--seed", "--relocatable", "--python", &program, &target];
-            run(&uv, &make).await?;
+            let make = ["venv", "--quiet", "--no-project", "--relocatable", "--python", &program, &target];
+            if let Err(error) = run(&uv, &[&make[..], &["--seed"]].concat()).await {
+                // Without an index there is no pip to seed; a step whose packages are there does not need one.
+                tracing::info!(%error, "an environment is made without pip");
+                let _ = std::fs::remove_dir_all(venv);
+                run(&uv, &make).await?;
+            }
             let inside = venv.join("bin/python3");
             for line in lines.iter().filter(|line| line.iter().any(|word| !word.starts_with('-'))) {
                 let inside = inside.to_string_lossy();

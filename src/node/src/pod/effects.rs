@@ -143,15 +143,18 @@ async fn sandbox(
     inputs: &mpsc::Sender<Input>,
 ) -> Result<Made, (&'static str, String)> {
     let failed = |message: String| ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {message}"));
+    let volumes = volumes_of(shared, pod, folder).await.map_err(|error| ("FailedMount", error.to_string()))?;
+    // A shim of an earlier try serves as well.
+    if let Ok((connection, state)) = connection::connect(folder, tasks, inputs.clone()).await {
+        return Ok((connection, volumes, state));
+    }
     let (description, starting, place) = (shared.describe(pod), shared.clone(), folder.clone());
     let start = move || {
         place.create(&description)?;
         shim::client::start(&starting.options.exe, &starting.options.shim_role, &place)
     };
-    let (volumes, started) =
-        tokio::join!(volumes_of(shared, pod, folder), foundation::tasks::blocking("start shim", start));
+    let started = foundation::tasks::blocking("start shim", start).await;
     started.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-    let volumes = volumes.map_err(|error| ("FailedMount", error.to_string()))?;
     let connected = connection::connect(folder, tasks, inputs.clone()).await;
     let (connection, state) = connected.map_err(|error| failed(error.to_string()))?;
     Ok((connection, volumes, state))

@@ -24,11 +24,22 @@ pub enum Kind {
     Main,
 }
 
+/// Which probes decide about a container before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watched {
+    /// It has a readiness probe.
+    pub readiness: bool,
+    /// It has a startup probe.
+    pub startup: bool,
+}
+
 /// What was asked for, as far as the life cycle is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Init containers and sidecars in order, then the main ones.
     pub kinds: Vec<Kind>,
+    /// What is watched of each, same order.
+    pub watched: Vec<Watched>,
     /// The pod's policy.
     pub restart: Restart,
     /// `activeDeadlineSeconds`.

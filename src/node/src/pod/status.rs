@@ -2,7 +2,7 @@
 //!
 //! Invariant: a condition keeps its transition time for as long as its status stays the same.
 
-use super::state::{Container, Kind, Now, Plan, Restart, Sandbox, State, Termination};
+use super::state::{Container, Kind, Now, Plan, Restart, Sandbox, State, Termination, Watched};
 use super::step;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -265,13 +265,25 @@ fn condition(kind: &str, said: Said, generation: Option<i64>, before: &PodStatus
 pub fn plan(pod: &Pod) -> Plan {
     use jiff::SignedDuration;
     let Some(spec) = &pod.spec else {
-        return Plan { kinds: Vec::new(), restart: Restart::Never, deadline: None, grace: SignedDuration::ZERO };
+        return Plan {
+            kinds: Vec::new(),
+            watched: Vec::new(),
+            restart: Restart::Never,
+            deadline: None,
+            grace: SignedDuration::ZERO,
+        };
     };
     let inits = spec.init_containers.iter().flatten().map(|container| match container.restart_policy.as_deref() {
         Some("Always") => Kind::Sidecar,
         _ => Kind::Init,
     });
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let watched = all.map(|container| Watched {
+        readiness: container.readiness_probe.is_some(),
+        startup: container.startup_probe.is_some(),
+    });
     Plan {
+        watched: watched.collect(),
         kinds: inits.chain(spec.containers.iter().map(|_| Kind::Main)).collect(),
         restart: match spec.restart_policy.as_deref() {
             Some("Never") => Restart::Never,

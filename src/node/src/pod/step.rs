@@ -34,6 +34,9 @@ pub fn is_over(state: &State) -> bool {
 }
 
 fn apply(plan: &Plan, state: &mut State, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
+    if state.sandbox == Sandbox::Over && !matches!(event, Event::Delete { .. } | Event::StatusWritten) {
+        return;
+    }
     match event {
         Event::Accepted => {
             state.started_at.get_or_insert(now);
@@ -99,10 +102,10 @@ fn apply(plan: &Plan, state: &mut State, event: Event, now: Timestamp, effects: 
     }
 }
 
-/// The container if `attempt` is the one that counts and has not ended.
+/// The container if `attempt` is the one that counts, and was started and has not ended.
 fn current(state: &mut State, container: usize, attempt: u32) -> Option<&mut Container> {
     let one = state.containers.get_mut(container)?;
-    (one.attempt == attempt && !matches!(one.now, Now::Ended(_))).then_some(one)
+    (one.attempt == attempt && one.is_active()).then_some(one)
 }
 
 fn launch_failed(one: &mut Container, reason: &'static str, message: String, now: Timestamp) {
@@ -277,11 +280,11 @@ fn start_due(plan: &Plan, state: &mut State, now: Timestamp, effects: &mut Vec<E
             Now::Waiting(waiting) if due && waiting.reason == Some("ErrImagePull") => {
                 back_off_pull(container, one, now, effects)
             }
-            Now::Waiting(_) if due => launch(container, one, effects),
+            Now::Waiting(_) if due => launch(plan, container, one, effects),
             Now::Ended(how) if due && restarts(plan, *kind, how) => {
                 one.last = Some(how.clone());
                 one.attempt += 1;
-                launch(container, one, effects);
+                launch(plan, container, one, effects);
             }
             _ => {}
         }
@@ -297,7 +300,9 @@ fn start_due(plan: &Plan, state: &mut State, now: Timestamp, effects: &mut Vec<E
     }
 }
 
-fn launch(container: usize, one: &mut Container, effects: &mut Vec<Effect>) {
+fn launch(plan: &Plan, container: usize, one: &mut Container, effects: &mut Vec<Effect>) {
+    let watched = plan.watched.get(container).copied().unwrap_or_default();
+    (one.ready, one.started) = (!watched.readiness, !watched.startup);
     one.now = Now::Launching;
     (one.retry_at, one.terminated, one.killed) = (None, false, false);
     effects.push(Effect::Launch { container, attempt: one.attempt });
@@ -322,3 +327,6 @@ fn settled(state: &mut State, effects: &mut Vec<Effect>) {
         effects.push(Effect::Remove);
     }
 }
+
+#[cfg(test)]
+mod tests;

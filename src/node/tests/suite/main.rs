@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test's failure is its panic
 
 mod api;
+mod ordinary;
 mod pods;
 mod python;
 mod role;

@@ -241,3 +241,49 @@ async fn events_are_a_kubelets() {
     reasons.sort();
     assert_eq!(reasons, ["Created", "Pulled", "Started"]);
 }
+
+#[tokio::test]
+async fn probes_decide_about_ready_and_about_restarts() {
+    let world = World::new(Choice::Best).await;
+    let mut pod = shell("p", "sleep 1; touch /tmp/ready; sleep 600");
+    pod["spec"]["restartPolicy"] = json!("Always");
+    pod["spec"]["containers"][0]["readinessProbe"] =
+        json!({"exec": {"command": ["cat", "/tmp/ready"]}, "periodSeconds": 1});
+    pod["spec"]["containers"][0]["livenessProbe"] =
+        json!({"exec": {"command": ["false"]}, "initialDelaySeconds": 4, "periodSeconds": 1, "failureThreshold": 1});
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
+    world.create(pod).await;
+    let is_ready = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
+    };
+    let running = world.until("p", is_running).await;
+    assert!(!is_ready(&running));
+    world.until("p", is_ready).await;
+    let restarted = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        statuses.map(|status| status.restart_count).any(|count| count > 0)
+    };
+    let pod = world.until("p", restarted).await;
+    let last = pod.status.unwrap().container_statuses.unwrap()[0].last_state.clone().unwrap();
+    assert_eq!(last.terminated.unwrap().exit_code, 137);
+}
+
+#[tokio::test]
+async fn a_missing_secret_holds_the_pod_until_it_is_there() {
+    let world = World::new(Choice::Best).await;
+    let mut pod = shell("p", "cat /s/k");
+    pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "late"}}]);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/s"}]);
+    world.create(pod).await;
+    let creating = |pod: &k8s_openapi::api::core::v1::Pod| {
+        pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some())
+    };
+    let pod = world.until("p", creating).await;
+    assert_eq!(phase(&pod), "Pending");
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(world.api.client(), NAMESPACE);
+    let secret = serde_json::from_value(json!({"metadata": {"name": "late"}, "data": {"k": "aGVyZQ=="}})).unwrap();
+    secrets.create(&PostParams::default(), &secret).await.unwrap();
+    let pod = world.ended("p").await;
+    assert_eq!(world.log(&pod, "c", 0), "here");
+}

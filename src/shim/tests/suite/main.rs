@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // a test's failure is its panic
 
 mod life;
+mod ordinary;
 mod role;
 mod world;
