@@ -2,6 +2,11 @@
 //!
 //! Used by the programs in `src/bin` only. Nothing of this is in the product.
 
+pub mod device;
+pub mod image;
+pub mod store;
+pub mod workload;
+
 pub use records::disk::faulty::Dice;
 
 /// `length` bytes that no compression helps with.

@@ -164,6 +164,7 @@ impl Committer {
                 let what = format!("write blob {}", name.file_name());
                 if is_full(&error) { self.full() } else { CommitError::Failed { what, source: Arc::new(error) } }
             })?;
+            self.journal.segments().count_blob(name.length);
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ pub(crate) enum AppendError {
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     list: Mutex<VecDeque<(u64, u64)>>,
-    /// Bytes appended; counts on from what was there when the store was opened.
+    /// Bytes appended, those of blobs included; counts on from what was there when the store was opened.
     appended: AtomicU64,
 }
 
@@ -53,6 +53,11 @@ impl Segments {
 
     pub(crate) fn appended_bytes(&self) -> u64 {
         self.appended.load(Ordering::Relaxed)
+    }
+
+    /// Counts the bytes of a blob as if the journal held them: blobs that nothing needs any more go with a checkpoint.
+    pub(crate) fn count_blob(&self, bytes: u64) {
+        self.appended.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Takes the oldest segment off the list if everything in it lies below `sequence`; the last one always stays.
@@ -117,6 +122,11 @@ impl Journal {
     /// The sequence that the next batch must start with.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next_sequence
+    }
+
+    /// The segments, for whoever counts or trims.
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// Bytes that have gone into it.
