@@ -3,4 +3,4 @@
 # Arguments go through; --dir must be on the disk that is to be measured.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-exec cargo run --quiet --profile e2e -p durability --bin commits -- "$@"
+exec cargo run --quiet --profile bench -p durability --bin commits -- "$@"

@@ -19,6 +19,7 @@
 //! learn of it. Tables live in memory, each value once. Everything goes through the [`disk`] trait, so that tests can cut
 //! the power at any operation.
 
+pub mod contract;
 pub mod disk;
 pub mod page;
 
