@@ -68,7 +68,8 @@ fn strip(headers: &mut HeaderMap) {
 
 /// A browser's session travels with every request that any page makes; a change must come from one of ours.
 async fn own_pages_only(request: Request, next: Next) -> Response {
-    let by_session = request.extensions().get::<Caller>().is_some_and(|caller| matches!(caller.means, Means::Session(_)));
+    let by_session =
+        request.extensions().get::<Caller>().is_some_and(|caller| matches!(caller.means, Means::Session(_)));
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if by_session && !reads && !same_origin(request.headers()) {
         return (StatusCode::FORBIDDEN, "This request did not come from one of our own pages.\n").into_response();
@@ -132,7 +133,10 @@ mod tests {
         check(&[("host", "127.0.0.1:8080"), ("origin", "http://127.0.0.1:8080")], true);
         check(&[("sec-fetch-site", "same-origin")], true);
         check(&[("host", "127.0.0.1:8080"), ("origin", "http://evil.example")], false);
-        check(&[("sec-fetch-site", "same-site"), ("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")], false);
+        check(
+            &[("sec-fetch-site", "same-site"), ("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")],
+            false,
+        );
         check(&[("host", "127.0.0.1:8080")], false);
         check(&[("origin", "null"), ("host", "127.0.0.1:8080")], false);
     }

@@ -145,11 +145,7 @@ async fn serve_connection<S>(
         answer(router.clone(), request)
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_WITHIN)
-        .max_buf_size(HEADER_MAX_BYTES);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(HEADER_MAX_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

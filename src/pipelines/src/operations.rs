@@ -37,6 +37,11 @@ impl Operations {
         Self { store, artifacts, namespace: namespace.to_owned(), logs }
     }
 
+    /// What lists are made of, for parts of the platform.
+    pub fn library(&self) -> &crate::store::Library {
+        self.store.library()
+    }
+
     /// Where runs live. With one user the wire prints no namespace and any that is given is ignored, as upstream does.
     pub fn namespace(&self) -> &str {
         &self.namespace
