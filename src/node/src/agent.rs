@@ -156,6 +156,9 @@ impl Agent {
         let shared = self.0.clone();
         let tasks = shared.options.tasks.child("node");
         beside(&tasks, "registration", registration::keep(shared.clone(), tasks.clone()));
+        // Asking interpreters for their names takes long enough to be noticed by the first step.
+        let warm = shared.clone();
+        beside(&tasks, "interpreters", async move { warm.images.warm().await });
         let api: Api<Pod> = Api::all(shared.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", shared.options.node_name));
         let mut stream = watcher(api, config).default_backoff().boxed();
@@ -200,6 +203,19 @@ async fn probe(options: &Options) -> Report {
     };
     let nothing = Report { sandbox: false, overlay: false, failure: None, remedy: None };
     foundation::tasks::blocking("probe", ask).await.unwrap_or(nothing)
+}
+
+/// Who changed a field: what a kubelet would be.
+pub(crate) const FIELD_MANAGER: &str = "kubelet";
+
+/// For patches of this crate.
+pub(crate) fn patch_params() -> kube::api::PatchParams {
+    kube::api::PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..kube::api::PatchParams::default() }
+}
+
+/// For objects that this crate makes.
+pub(crate) fn post_params() -> kube::api::PostParams {
+    kube::api::PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..kube::api::PostParams::default() }
 }
 
 /// Runs `work` as a task that is dropped where it stands when `tasks` are cancelled.
@@ -276,6 +292,11 @@ impl Shared {
             isolation: self.isolation,
             boot_id: self.boot_id.clone(),
         }
+    }
+
+    /// This boot of the machine.
+    pub(crate) fn boot_id(&self) -> &str {
+        &self.boot_id
     }
 
     /// What serves pods here, for their conditions.

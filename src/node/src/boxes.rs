@@ -1,6 +1,7 @@
 //! A container's spec, its image and its volumes as a box for the shim. Pure but for asking the host's names; called at launch.
 
 use crate::images::Image;
+use crate::layers;
 use crate::limits;
 use crate::variables;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -29,6 +30,8 @@ pub struct Parts<'a> {
     pub folder: &'a Folder,
     /// What this node can do.
     pub isolation: Isolation,
+    /// Whether copy-on-write layers can be mounted.
+    pub overlay: bool,
 }
 
 /// The file in the run folder that a container sees as its termination log.
@@ -62,6 +65,9 @@ pub fn build(parts: Parts<'_>) -> std::io::Result<Spec> {
     set_mode(&words, 0o666)?;
 
     let mut mounts = image.mounts.clone();
+    if let Some(environment) = &image.environment {
+        mounts.extend(layers::of_environment(environment, &scratch, isolation, parts.overlay)?);
+    }
     mounts.push(Mount { target: "/proc".into(), source: Source::Proc, read_only: false });
     mounts.push(Mount {
         target: "/dev".into(),
@@ -99,46 +105,9 @@ pub fn build(parts: Parts<'_>) -> std::io::Result<Spec> {
         seccomp: isolation == Isolation::Sandbox,
     };
     if isolation == Isolation::Process {
-        without_mounts(&mut spec, &scratch);
+        layers::without_mounts(&mut spec, &scratch);
     }
     Ok(spec)
-}
-
-/// A plain process sees the host: paths of the pod reach it through variables instead of mounts.
-fn without_mounts(spec: &mut Spec, scratch: &Path) {
-    let mut seen = serde_json::Map::new();
-    for mount in &spec.mounts {
-        match &mount.source {
-            Source::Bind { path, sub_path } => {
-                let host = sub_path.as_ref().map_or_else(|| path.clone(), |part| path.join(part));
-                seen.insert(mount.target.to_string_lossy().into_owned(), host.to_string_lossy().into());
-            }
-            Source::Overlay { lower, .. } => {
-                seen.insert(mount.target.to_string_lossy().into_owned(), lower.to_string_lossy().into());
-            }
-            _ => {}
-        }
-    }
-    let host_of = |target: &str| seen.get(target).and_then(|path| path.as_str()).map(str::to_owned);
-    // The environment is used where it lies, so its programs come first; the front needs its own folder and is left out.
-    let venv = host_of(crate::images::ENVIRONMENT_TARGET);
-    if let Some((_, path)) = spec.env.iter_mut().rev().find(|(name, _)| name == "PATH") {
-        let rest = path.split(':').filter(|part| !part.starts_with("/kubeflow") && !part.starts_with("/venv"));
-        let first = venv.map(|venv| format!("{venv}/bin"));
-        *path = first.into_iter().chain(rest.map(str::to_owned)).collect::<Vec<_>>().join(":");
-    }
-    if let Some(program) = spec.argv.first_mut()
-        && let Some(host) = seen.get(program.as_str()).and_then(|path| path.as_str())
-    {
-        *program = host.to_owned();
-    }
-    let temporary = scratch.join("tmp").to_string_lossy().into_owned();
-    spec.env.push(("TMPDIR".to_owned(), temporary.clone()));
-    spec.env.push(("KUBEFLOW_MOUNTS".to_owned(), serde_json::Value::Object(seen).to_string()));
-    if !spec.cwd.is_dir() || spec.cwd == Path::new("/") {
-        spec.cwd = PathBuf::from(temporary);
-    }
-    spec.mounts.clear();
 }
 
 fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {

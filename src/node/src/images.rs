@@ -4,12 +4,10 @@
 
 use crate::environments::{EnvironmentError, Environments};
 use crate::host_config;
-use sandbox::spec::{Mount, Source};
+use sandbox::spec::Mount;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Limit of what a step may install or change in its environment (it is memory).
-const LAYER_BYTES: u64 = 4 << 30;
 /// Where the environment is mounted, in every pod.
 pub const ENVIRONMENT_TARGET: &str = "/venv";
 /// Where our own binary and its links are mounted, in every pod with Python.
@@ -113,6 +111,8 @@ pub struct Image {
     pub env: Vec<(String, String)>,
     /// Runs if the spec names neither command nor arguments.
     pub command: Vec<String>,
+    /// The Python environment, to be shown at [`ENVIRONMENT_TARGET`] so that the container may change what it sees.
+    pub environment: Option<PathBuf>,
     /// Something else than asked for stands in: what, for the pod's annotation and a warning.
     pub stands_in: Option<String>,
 }
@@ -172,6 +172,11 @@ impl Images {
         Self { environments, program, stand_in }
     }
 
+    /// Looks for what images need, so that the first pod does not wait for it.
+    pub async fn warm(&self) {
+        self.environments.interpreters().await;
+    }
+
     /// True if getting the image means work that takes seconds (an environment must be built).
     pub async fn takes_long(&self, image: &str, requirements: &[Vec<String>]) -> bool {
         match classify(image) {
@@ -205,8 +210,7 @@ impl Images {
         if !interpreter.prefix.starts_with("/usr") {
             base.mounts.push(Mount::read_only(&interpreter.prefix, &interpreter.prefix));
         }
-        let layer = Source::Overlay { lower: built.venv, upper_bytes: LAYER_BYTES };
-        base.mounts.push(Mount { target: ENVIRONMENT_TARGET.into(), source: layer, read_only: false });
+        base.environment = Some(built.venv);
         let front = Path::new(FRONT_TARGET);
         base.mounts.push(Mount::read_only(&self.program, front.join("exe")));
         for name in crate::pip_front::NAMES {
@@ -247,7 +251,14 @@ fn shell(command: &str) -> Image {
     let mut env: Vec<(String, String)> =
         env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     env.extend(host_config::network_variables());
-    Image { id: "sha256:host".to_owned(), mounts, env, command: vec![command.to_owned()], stands_in: None }
+    Image {
+        id: "sha256:host".to_owned(),
+        mounts,
+        env,
+        command: vec![command.to_owned()],
+        environment: None,
+        stands_in: None,
+    }
 }
 
 #[cfg(test)]

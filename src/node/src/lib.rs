@@ -11,6 +11,7 @@ pub mod down;
 pub mod environments;
 mod host_config;
 pub mod images;
+mod layers;
 mod limits;
 pub mod logs;
 mod notices;

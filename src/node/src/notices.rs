@@ -2,13 +2,13 @@
 //!
 //! Invariant: nobody waits for an Event; when the queue is full, the Event is dropped and counted in the log.
 
-use crate::agent::beside;
+use crate::agent::{beside, patch_params, post_params};
 use foundation::clock::Clock;
 use foundation::tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use kube::{Api, Client};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -112,14 +112,12 @@ async fn write_all(client: Client, node: String, mut receiver: mpsc::Receiver<No
             match &known {
                 Some((name, count)) => {
                     let again = serde_json::json!({"count": count + 1, "lastTimestamp": Time(notice.at)});
-                    api.patch(name, &PatchParams::default(), &Patch::Merge(&again))
-                        .await
-                        .map(|_| (name.clone(), count + 1))
+                    api.patch(name, &patch_params(), &Patch::Merge(&again)).await.map(|_| (name.clone(), count + 1))
                 }
                 None => {
                     let event = event(&notice, &node);
                     let name = event.metadata.name.clone().unwrap_or_default();
-                    api.create(&PostParams::default(), &event).await.map(|_| (name, 1))
+                    api.create(&post_params(), &event).await.map(|_| (name, 1))
                 }
             }
         };

@@ -1,6 +1,6 @@
 //! The Node object: what this machine has, kept true while the agent runs. Called by `agent`.
 
-use crate::agent::Shared;
+use crate::agent::{Shared, patch_params, post_params};
 use crate::limits;
 use foundation::backoff::Backoff;
 use foundation::tasks::Tasks;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeDaemonEnd
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use sandbox::spec::Isolation;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -68,16 +68,16 @@ async fn write(shared: &Shared) -> kube::Result<()> {
     let known = api.get_opt(name).await?;
     let node = match known {
         Some(node) => node,
-        None => api.create(&PostParams::default(), &object(name)).await?,
+        None => api.create(&post_params(), &object(name)).await?,
     };
     let status = status(shared, node.status.as_ref());
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(serde_json::json!({"status": status}))).await?;
+    api.patch_status(name, &patch_params(), &Patch::Merge(serde_json::json!({"status": status}))).await?;
     let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
     if taints.iter().any(|taint| taint.key == NOT_READY) {
         let others: Vec<_> = taints.into_iter().filter(|taint| taint.key != NOT_READY).collect();
         let others = if others.is_empty() { serde_json::Value::Null } else { serde_json::json!(others) };
         let patch = serde_json::json!({"spec": {"taints": others}});
-        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        api.patch(name, &patch_params(), &Patch::Merge(patch)).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The kubelet's endpoints: logs now; the API server forwards to them with kubelet paths. Errors are metav1.Status.
+//! The kubelet's endpoints: logs now; the API server forwards to them with kubelet paths. Errors are plain text, as a kubelet's.
 
 use crate::agent::Shared;
 use crate::logs::{self, LogOptions};
@@ -39,7 +39,7 @@ async fn container_logs(
     Query(query): Query<LogQuery>,
 ) -> Response {
     let Some(pod) = shared.find(&namespace, &name) else {
-        return refused(StatusCode::NOT_FOUND, "NotFound", format!("pods {name:?} not found"));
+        return (StatusCode::NOT_FOUND, format!("pods {name:?} not found")).into_response();
     };
     let spec = pod.spec.as_ref();
     let mut known = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
@@ -93,13 +93,5 @@ fn waiting(pod: &Pod, name: &str, container: &str) -> String {
 }
 
 fn bad(message: String) -> Response {
-    refused(StatusCode::BAD_REQUEST, "BadRequest", message)
-}
-
-fn refused(code: StatusCode, reason: &str, message: String) -> Response {
-    let body = serde_json::json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code.as_u16(),
-    });
-    (code, axum::Json(body)).into_response()
+    (StatusCode::BAD_REQUEST, message).into_response()
 }

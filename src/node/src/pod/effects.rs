@@ -15,7 +15,7 @@ use crate::variables::{self, Facts};
 use crate::volumes::{self, Volumes};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, Preconditions};
 use shim::folder::Folder;
 use shim::protocol::{Request, Start};
 use std::sync::Arc;
@@ -230,6 +230,7 @@ impl Launch {
             volumes: mounts,
             folder: &self.folder,
             isolation: self.shared.isolation,
+            overlay: self.shared.support.overlay,
         };
         let spec = boxes::build(parts).map_err(|error| misconfigured(error.to_string()))?;
         let start = Start {
@@ -299,7 +300,7 @@ impl Launch {
             Api::namespaced(self.shared.client.clone(), metadata.namespace.as_deref().unwrap_or_default());
         let patch = serde_json::json!({"metadata": {"uid": metadata.uid, "annotations": {STANDS_IN: what}}});
         let name = metadata.name.as_deref().unwrap_or_default();
-        if let Err(error) = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        if let Err(error) = api.patch(name, &crate::agent::patch_params(), &Patch::Merge(&patch)).await {
             tracing::debug!(%error, pod.name = name, "a pod's annotation could not be written");
         }
     }

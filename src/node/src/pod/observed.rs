@@ -87,7 +87,8 @@ impl Worker {
                 self.on_end(container, attempt, &end).await;
             }
         }
-        self.happen(Event::Lost).await;
+        let restart = self.folder.read_pod().is_ok_and(|pod| pod.boot_id != self.shared.boot_id());
+        self.happen(Event::Lost { restart }).await;
     }
 
     async fn on_end(&mut self, container: usize, attempt: u32, end: &End) {

@@ -190,7 +190,10 @@ pub enum Event {
         how: Termination,
     },
     /// The shim is gone and left no record of what still ran.
-    Lost,
+    Lost {
+        /// The machine itself was restarted meanwhile.
+        restart: bool,
+    },
     /// A probe changed its mind.
     Probed {
         /// Which.

@@ -69,7 +69,7 @@ fn apply(plan: &Plan, state: &mut State, event: Event, now: Timestamp, effects: 
                 }
             }
         }
-        Event::Lost => lost(plan, state, now),
+        Event::Lost { restart } => lost(plan, state, restart, now),
         Event::Probed { container, ready, started } => {
             if let Some(one) = state.containers.get_mut(container) {
                 (one.ready, one.started) = (ready, started);
@@ -151,7 +151,7 @@ fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
     now.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-fn lost(plan: &Plan, state: &mut State, now: Timestamp) {
+fn lost(plan: &Plan, state: &mut State, restart: bool, now: Timestamp) {
     if state.sandbox == Sandbox::Over {
         return;
     }
@@ -161,7 +161,12 @@ fn lost(plan: &Plan, state: &mut State, now: Timestamp) {
             continue;
         }
         let started = if let Now::Running(since) = one.now { Some(since) } else { None };
-        let message = Some("the process that kept this container was lost, and the container with it".to_owned());
+        let why = if restart {
+            "the machine was restarted while this container ran"
+        } else {
+            "the process that kept this container was lost, and the container with it"
+        };
+        let message = Some(why.to_owned());
         let how = Termination { code: KILLED, reason: "ContainerStatusUnknown", message, started, finished: now };
         ended(plan, *kind, one, how, ending, now);
     }

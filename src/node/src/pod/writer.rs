@@ -1,11 +1,11 @@
 //! Writes a pod's newest status, one write at a time: what is overtaken meanwhile is never written.
 
 use super::{Input, Shown};
-use crate::agent::Shared;
+use crate::agent::{Shared, patch_params};
 use foundation::backoff::Backoff;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -24,7 +24,7 @@ pub async fn run(shared: Arc<Shared>, pod: Arc<Pod>, mut newest: watch::Receiver
             let Some((number, status)) = newest.borrow_and_update().clone() else { break };
             // The uid makes the write fail on a younger pod of the same name.
             let patch = serde_json::json!({"metadata": {"uid": metadata.uid}, "status": status});
-            let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+            let (params, patch) = (patch_params(), Patch::Merge(&patch));
             let write = api.patch_status(&name, &params, &patch);
             match tokio::time::timeout(WRITE_LIMIT, write).await {
                 Ok(Ok(_)) => {

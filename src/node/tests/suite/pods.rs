@@ -287,3 +287,13 @@ async fn a_missing_secret_holds_the_pod_until_it_is_there() {
     let pod = world.ended("p").await;
     assert_eq!(world.log(&pod, "c", 0), "here");
 }
+
+#[tokio::test]
+async fn a_container_runs_as_the_user_it_asks_for() {
+    let world = World::new(Choice::Best).await;
+    let mut pod = shell("p", "id -u; id -g; touch /tmp/file && stat -c %u /tmp/file; whoami");
+    pod["spec"]["securityContext"] = json!({"runAsUser": 1000, "runAsGroup": 2000});
+    world.create(pod).await;
+    let pod = world.ended("p").await;
+    assert_eq!(world.log(&pod, "c", 0), "1000\n2000\n1000\nuser\n", "{:?}", pod.status);
+}

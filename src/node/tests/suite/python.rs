@@ -28,3 +28,14 @@ async fn a_step_finds_python_and_an_environment_of_its_own() {
     let built = std::fs::read_dir(world.data.path().join("environments")).unwrap().count();
     assert_eq!(built, 1);
 }
+
+#[tokio::test]
+async fn plain_processes_see_the_shared_environment_and_add_to_their_own() {
+    let world = World::new(Choice::Process).await;
+    let script = "python3 -m pip --version | cut -c1-3; python3 -m pip install --quiet pip && echo there; \
+        python3 -c 'import sys; print(sys.prefix)'";
+    let created = world.create(python("p", &[], script)).await;
+    let pod = world.ended("p").await;
+    let own = world.data.path().join("pods").join(created.metadata.uid.unwrap()).join("scratch/c/venv");
+    assert_eq!(world.log(&pod, "c", 0), format!("pip\nthere\n{}\n", own.display()), "{:?}", pod.status);
+}

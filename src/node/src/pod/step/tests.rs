@@ -173,7 +173,7 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
             let reason = if pull { "ErrImagePull" } else { "CreateContainerConfigError" };
             Event::LaunchFailed { container, attempt, reason, message: String::new() }
         }),
-        1 => Just(Event::Lost),
+        1 => any::<bool>().prop_map(|restart| Event::Lost { restart }),
         1 => (0..20_i64).prop_map(|grace| Event::Delete { grace: SignedDuration::from_secs(grace) }),
         1 => (0..5_usize).prop_map(|container| Event::Unhealthy { container }),
         2 => Just(Event::StatusWritten),
