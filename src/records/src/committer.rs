@@ -8,6 +8,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use foundation::clock::Clock;
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use crate::feed::{Change, Shared};
 use crate::journal::format::{Batch, BlobName};
 use crate::journal::spares::Spares;
 use crate::journal::{AppendError, Journal, is_full};
-use crate::limits::BATCH_TRANSACTIONS_MAX;
+use crate::limits::{BATCH_TRANSACTIONS_MAX, GATHER_MAX};
 use crate::transaction::{Overlay, Transaction};
 
 /// A caller's transaction, without its types.
@@ -69,14 +70,23 @@ impl Committer {
     /// The committer's thread: batch after batch until every handle is gone.
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = queue.blocking_recv() {
-            self.commit(first, &mut || queue.try_recv().ok());
+            let begun = Instant::now();
+            let answered = self.commit(first, &mut || queue.try_recv().ok());
+            let patience = (begun.elapsed() / 2).min(GATHER_MAX);
+            let until = Instant::now() + patience;
+            // Those who were just answered are likely to come back at once: a batch of all of them is one sync, where the
+            // first of them alone would make the others wait for its own. A lone writer never waits.
+            while answered > 1 && queue.len() < answered && Instant::now() < until {
+                std::thread::yield_now();
+            }
         }
     }
 
-    /// Commits one batch: `first` and what else is waiting.
-    pub(crate) fn commit(&mut self, first: Box<dyn Job>, waiting: &mut dyn FnMut() -> Option<Box<dyn Job>>) {
+    /// Commits one batch: `first` and what else is waiting. Says how many were answered.
+    pub(crate) fn commit(&mut self, first: Box<dyn Job>, waiting: &mut dyn FnMut() -> Option<Box<dyn Job>>) -> usize {
         let now = self.clock.now();
         let Prepared { ran, mut batch, changes } = self.prepare(first, waiting, now);
+        let answered = ran.len();
         let written = if batch.is_empty() { Ok(()) } else { self.write(&mut batch) };
         match written {
             Ok(()) => {
@@ -91,6 +101,7 @@ impl Committer {
                 }
             }
         }
+        answered
     }
 
     /// Runs the waiting transactions against the state, which nobody else changes meanwhile.

@@ -35,3 +35,6 @@ pub(crate) const HISTORY_BYTES: u64 = 64 << 20;
 pub(crate) const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Below this much journal `close` writes no snapshot: reading it again is as quick.
 pub(crate) const CLOSE_CHECKPOINT_BYTES: u64 = 1 << 20;
+/// How long the committer waits, after a batch of several, for its writers to come back: never longer than half of what the
+/// batch took, so that gathering costs less than the sync it saves.
+pub(crate) const GATHER_MAX: Duration = Duration::from_micros(200);
