@@ -128,8 +128,7 @@ impl Call {
 /// JSON or YAML of a value.
 pub fn encode(value: &Value, form: Form) -> (&'static str, Bytes) {
     if form.yaml {
-        let text = serde_saphyr::to_string(value).unwrap_or_default();
-        return ("application/yaml", text.into());
+        return ("application/yaml", crate::yaml::print(value).into());
     }
     let text = if form.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
     ("application/json", text.unwrap_or_default().into())

@@ -73,9 +73,8 @@ struct Inner {
 impl Server {
     /// Makes the server; nothing runs yet.
     pub fn new(config: Config) -> Self {
-        let store = Store { db: config.db, clock: config.clock, tasks: config.tasks };
-        let Config { authenticator, authorizer, node_proxy, .. } =
-            Config { db: store.db.clone(), clock: store.clock.clone(), tasks: store.tasks.clone(), ..config };
+        let Config { db, authenticator, authorizer, clock, tasks, node_proxy } = config;
+        let store = Store { db, clock, tasks };
         Self { inner: Arc::new(Inner { store, authenticator, authorizer, node_proxy }) }
     }
 
@@ -95,21 +94,25 @@ impl Server {
 
     /// Makes the namespaces that are there from the start, each with its default service account. Call before any listener opens.
     pub async fn bootstrap(&self) -> Result<(), ApiError> {
-        let Some(namespaces) = registry::find("namespaces") else { return Err(ApiError::unknown_resource()) };
         for name in NAMESPACES {
-            let body = json!({"metadata": {"name": name}});
-            let decoded = crate::facts::decode::from_value(namespaces.table, body);
-            let mut object = decoded.map_err(|e| ApiError::internal(e.to_string()))?.object;
-            namespaces.strategy.default(&mut object);
-            let options =
-                WriteOptions { dry_run: false, validation: FieldValidation::Strict, manager: "kubeflow".into() };
-            match self.inner.store.create(namespaces, "", object, &options).await {
-                Ok(_) => {}
-                Err(error) if error.reason == "AlreadyExists" => {}
-                Err(error) => return Err(error),
-            }
+            self.make("namespaces", "", name).await?;
+            self.make("serviceaccounts", name, "default").await?;
         }
         Ok(())
+    }
+
+    /// Makes an object that is only a name, unless it is there.
+    async fn make(&self, resource: &str, namespace: &str, name: &str) -> Result<(), ApiError> {
+        let resource = registry::find(resource).ok_or_else(ApiError::unknown_resource)?;
+        let decoded = crate::facts::decode::from_value(resource.table, json!({"metadata": {"name": name}}));
+        let mut object = decoded.map_err(|e| ApiError::internal(e.to_string()))?.object;
+        resource.strategy.default(&mut object);
+        let (validation, manager) = (FieldValidation::Strict, "kubeflow".to_owned());
+        let options = WriteOptions { dry_run: false, validation, manager };
+        match self.inner.store.create(resource, namespace, object, &options).await {
+            Err(error) if error.reason != "AlreadyExists" => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Answers a request.

@@ -11,6 +11,7 @@ use crate::facts::{decode, syntax};
 use crate::registry::options::FieldValidation;
 use crate::status::ApiError;
 use crate::storage::Object;
+use crate::yaml;
 
 /// What the body is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +80,6 @@ pub fn check_type(kind: &str, found_kind: &str, found_version: &str) -> Result<(
     Ok(())
 }
 
-fn yaml_value(kind: &str, bytes: &[u8]) -> Result<Value, ApiError> {
-    let text = std::str::from_utf8(bytes).map_err(|e| unrecognized(kind, &format!("yaml: {e}"), bytes))?;
-    serde_saphyr::from_str::<Value>(text).map_err(|e| {
-        let shown = e.to_string();
-        unrecognized(kind, &format!("yaml: {}", shown.lines().next().unwrap_or_default()), bytes)
-    })
-}
-
 /// The body as an object of the call's resource.
 pub fn object(call: &Call, validation: FieldValidation) -> Result<(Object, Vec<String>), ApiError> {
     typed(call, call.resource.kind, validation)
@@ -95,8 +88,13 @@ pub fn object(call: &Call, validation: FieldValidation) -> Result<(Object, Vec<S
 fn typed(call: &Call, kind: &'static str, validation: FieldValidation) -> Result<(Object, Vec<String>), ApiError> {
     let table = crate::facts::facts().named(kind).ok_or_else(|| ApiError::internal("no table of this kind"))?;
     let bytes = &call.body;
+    let mut repeated = None;
     let decoded = match media(call)? {
-        Media::Yaml => decode::from_value(table, yaml_value(kind, bytes)?),
+        Media::Yaml => {
+            let found = yaml::parse(bytes).map_err(|text| unrecognized(kind, &text, bytes))?;
+            repeated = found.repeated;
+            decode::from_value(table, found.value)
+        }
         Media::Json => {
             if !matches!(first(bytes), Some(b'{') | Some(b'n')) || serde_json::from_slice::<TypeMeta>(bytes).is_err() {
                 not_an_object(kind, bytes)?;
@@ -116,7 +114,8 @@ fn typed(call: &Call, kind: &'static str, validation: FieldValidation) -> Result
         }
         decode::Error::Shape(text) => cannot(kind, &text),
     })?;
-    let warnings = strict(kind, decoded.strict, validation)?;
+    let found = repeated.into_iter().chain(decoded.strict).collect();
+    let warnings = strict(kind, found, validation)?;
     Ok((decoded.object, warnings))
 }
 

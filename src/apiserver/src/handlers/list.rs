@@ -363,6 +363,23 @@ fn list_metadata(page: &Page) -> Map<String, Value> {
     metadata
 }
 
+/// A `PartialObjectMetadataList` with its members in Kubernetes' order.
+fn metadata_list(call: &Call, metadata: Map<String, Value>, items: Vec<Value>, form: Form) -> Response {
+    let (version, metadata, items) = (form.version, Value::Object(metadata), Value::Array(items));
+    if form.yaml || form.pretty {
+        let value = json!({
+            "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+            "metadata": metadata, "items": items,
+        });
+        return call.value(StatusCode::OK, &value, form, &[]);
+    }
+    let text = format!(
+        "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{metadata},\
+         \"items\":{items}}}"
+    );
+    respond(StatusCode::OK, "application/json", text.into(), &[])
+}
+
 fn render(call: &Call, page: &Page, form: Form) -> Response {
     let metadata = list_metadata(page);
     if form.shape == Shape::Object && !form.yaml && !form.pretty {
@@ -388,11 +405,10 @@ fn render(call: &Call, page: &Page, form: Form) -> Response {
             let rows = objects.map(|o| table::row(call.resource, &o, include, form.version, now)).collect();
             table::table(call.resource, Value::Object(metadata), rows, true, form.version)
         }
-        Shape::Metadata => json!({
-            "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{}", form.version),
-            "metadata": metadata,
-            "items": objects.map(|o| table::partial(&o, form.version)).collect::<Vec<_>>(),
-        }),
+        Shape::Metadata => {
+            let items: Vec<Value> = objects.map(|o| table::partial(&o, form.version)).collect();
+            return metadata_list(call, metadata, items, form);
+        }
         Shape::Object => json!({
             "kind": format!("{}List", call.resource.kind), "apiVersion": "v1", "metadata": metadata,
             "items": objects.map(Value::Object).collect::<Vec<_>>(),

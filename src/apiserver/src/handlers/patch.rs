@@ -9,7 +9,7 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::{Call, shielded};
-use crate::facts::{decode, normal, syntax};
+use crate::facts::{decode, facts, normal, syntax};
 use crate::patch::{json, merge, strategic};
 use crate::registry::options::{FieldValidation, WriteOptions};
 use crate::registry::store::meta;
@@ -125,13 +125,7 @@ fn result(call: &Call, whole: Value, validation: FieldValidation) -> Result<(Obj
     let kind = whole.get("kind").and_then(Value::as_str).unwrap_or_default();
     let version = whole.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if kind != call.resource.kind || version != "v1" {
-        let text = format!(
-            "{kind} in version {version:?} cannot be handled as a {}: converting (v1.{kind}) to (core.{}): unknown \
-             conversion",
-            call.resource.kind, call.resource.kind
-        );
-        let text = if kind != call.resource.kind { unknown_conversion(call, kind) } else { text };
-        return Err(unfit(call, &whole, &text));
+        return Err(unfit(call, &whole, &other_kind(call, &whole, kind)));
     }
     let decoded = call.typed(whole.clone()).map_err(|error| match error {
         decode::Error::Syntax(text) | decode::Error::Shape(text) => unfit(call, &whole, &text),
@@ -145,8 +139,16 @@ fn result(call: &Call, whole: Value, validation: FieldValidation) -> Result<(Obj
     Ok((object, warnings))
 }
 
-fn unknown_conversion(call: &Call, kind: &str) -> String {
-    format!("unable to convert object type *v1.{} to type *core.{kind}: unknown conversion", call.resource.kind)
+/// Why a patched object of another kind is refused: it is decoded as that kind first.
+fn other_kind(call: &Call, whole: &Value, kind: &str) -> String {
+    let decoded = facts().named(kind).map(|table| decode::from_value(table, whole.clone()));
+    match decoded {
+        Some(Err(decode::Error::Shape(text))) => text,
+        _ => {
+            let own = call.resource.kind;
+            format!("unable to convert object type *v1.{own} to type *core.{kind}: unknown conversion")
+        }
+    }
 }
 
 fn check_name(call: &Call, object: &Object) -> Result<(), ApiError> {

@@ -266,6 +266,10 @@ pub fn on_update(
         return;
     }
     let stored = old.get("metadata").and_then(|m| m.get("managedFields"));
+    // An object that exists and is not tracked stays so.
+    if stored.is_none() && old.get("metadata").is_some_and(|m| m.get("uid").is_some()) {
+        return;
+    }
     let Some(difference) = difference(resource, old, new, subresource) else {
         put_back(new, stored.cloned());
         return;

@@ -8,7 +8,9 @@ use super::pod::spec_of;
 use crate::storage::Object;
 
 fn put(map: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
-    map.entry(name).or_insert_with(|| value.into());
+    if map.get(name).is_none_or(Value::is_null) {
+        map.insert(name.to_owned(), value.into());
+    }
 }
 
 fn objects<'a>(map: &'a mut Map<String, Value>, list: &str) -> impl Iterator<Item = &'a mut Map<String, Value>> {

@@ -22,6 +22,13 @@ pub fn prepare(new: &mut Object, old: &Object, door: Door) {
     {
         new.insert("status".into(), status.clone());
     }
+    // A pod that has its node has no nominated one.
+    if door == Door::Status
+        && !text(old, "spec", "/nodeName").is_empty()
+        && let Some(Value::Object(status)) = new.get_mut("status")
+    {
+        status.remove("nominatedNodeName");
+    }
     if door == Door::Status
         && let Some(Value::Object(status)) = new.get_mut("status")
         && !status.contains_key("qosClass")
