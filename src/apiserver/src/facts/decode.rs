@@ -167,7 +167,7 @@ impl Seed<'_> {
             Err(error) => {
                 let at = match error {
                     base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                    _ => text.len(),
+                    _ => text.len() / 4 * 4,
                 };
                 self.context.fail(format!("illegal base64 data at input byte {at}"));
                 Value::Null
