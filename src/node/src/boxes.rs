@@ -74,9 +74,9 @@ pub fn build(parts: Parts<'_>) -> std::io::Result<Spec> {
         source: Source::Devices { shm_bytes: limits::SHM_BYTES },
         read_only: false,
     });
+    mounts.push(Mount::writable(scratch.join("tmp"), "/tmp"));
     let last_words = container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
     mounts.push(Mount::writable(&words, last_words));
-    mounts.push(Mount::writable(scratch.join("tmp"), "/tmp"));
     mounts.push(Mount::link("/var/tmp", "/tmp"));
     mounts.extend(people(pod, container));
     mounts.push(Mount::text("/etc/hostname", format!("{host_name}\n")));

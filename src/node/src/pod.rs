@@ -79,6 +79,8 @@ pub struct Worker {
     number: u64,
     statuses: watch::Sender<Shown>,
     gone: bool,
+    /// The object was in a terminal phase when this worker first saw it: its status is never written again.
+    finished: bool,
 }
 
 /// Starts the worker of a pod and returns where its inputs go.
@@ -107,6 +109,7 @@ pub fn start(shared: Arc<Shared>, pod: Arc<Pod>, tasks: &Tasks) -> mpsc::Sender<
         number: 0,
         statuses,
         gone: false,
+        finished: false,
     };
     beside(&own, "worker", worker.run(receiver));
     sender
@@ -227,7 +230,7 @@ impl Worker {
     /// Shows the status if it says something new.
     async fn show(&mut self) {
         let now = self.shared.clock.now();
-        if self.creating_until().is_some_and(|at| at > now) {
+        if self.finished || self.creating_until().is_some_and(|at| at > now) {
             return;
         }
         let around = status::Surroundings {

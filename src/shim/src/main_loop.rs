@@ -115,6 +115,7 @@ impl Shim {
             let running = self.attempts.iter().any(|attempt| attempt.pidfd.is_some());
             if self.released && !running || !self.folder.path().exists() {
                 self.kill_all();
+                let _ = std::fs::remove_file(self.folder.path().join("s"));
                 return;
             }
         }

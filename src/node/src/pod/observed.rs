@@ -1,7 +1,7 @@
 //! What a shim (or the records of a dead one) says, as events of the pod's life. Part of the worker.
 
 use super::Worker;
-use super::state::{Event, Now, Sandbox, State, Termination};
+use super::state::{Effect, Event, Now, Sandbox, State, Termination};
 use crate::boxes;
 use crate::connection;
 use crate::notices::Level;
@@ -22,6 +22,14 @@ impl Worker {
         if matches!(phase.as_str(), "Succeeded" | "Failed") {
             self.state.sandbox = Sandbox::Over;
             self.state.released = true;
+            self.finished = true;
+            // A platform that was killed between the last status and letting the shim go.
+            if self.folder.path().join("s").exists()
+                && let Ok((connection, _)) = connection::connect(&self.folder, &self.tasks, self.inputs.clone()).await
+            {
+                self.connection = Some(connection);
+                self.perform(Effect::Release).await;
+            }
             return true;
         }
         if self.folder.read_pod().is_err() {

@@ -8,8 +8,7 @@ use shim::protocol::{Cause, Reply, Request};
 #[test]
 fn a_box_shows_only_what_is_listed() {
     let world = World::new(Isolation::Sandbox);
-    let script =
-        "echo hello; hostname; id -u; ls /; ls /home 2>/dev/null; echo $$; touch /usr/x 2>/dev/null || echo read-only; pwd";
+    let script = "echo hello; hostname; id -u; ls /; ls /home 2>/dev/null; echo $$; touch /usr/x 2>/dev/null || echo read-only; pwd";
     let (code, said) = world.run(world.shell(script));
     assert_eq!(code, 0, "{said}");
     let lines: Vec<&str> = said.lines().collect();
