@@ -208,8 +208,9 @@ impl Journal {
         file.fdatasync()?;
         let path = self.folder.join(segment_name(number));
         self.disk.rename(&spare.path, &path)?;
-        self.disk.fsync_dir(&self.folder)?;
+        // Listed even where the next step fails: it has its name, so it must be trimmed in its turn.
         self.segments.list.lock().push_back((number, self.next_sequence));
+        self.disk.fsync_dir(&self.folder)?;
         self.current = Some(Segment { file, path, seed, offset: BLOCK as u64, length: spare.length });
         Ok(())
     }

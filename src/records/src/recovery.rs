@@ -147,8 +147,10 @@ fn history_start(
     let (mut start, mut bytes) = (at, 0);
     while let (Some(segment), Some(before)) = (segments.get(start), start.checked_sub(1)) {
         let inside = replay::first_time(disk, folder, segment).is_none_or(|time| time >= redo.history_from);
+        // Below what redo needs a segment may have been given up already, or have failed to be.
+        let adjoins = segments.get(before).is_some_and(|before| before.number + 1 == segment.number);
         bytes += crate::limits::SEGMENT_BYTES;
-        if !inside || bytes > bytes_max {
+        if !inside || !adjoins || bytes > bytes_max {
             break;
         }
         start = before;
