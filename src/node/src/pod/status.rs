@@ -34,7 +34,11 @@ pub fn render(plan: &Plan, state: &State, around: &Surroundings<'_>, before: &Po
         (0..plan.kinds.len()).map(|index| container_status(plan, state, around, index)).collect();
     let inits = plan.kinds.iter().filter(|kind| **kind != Kind::Main).count();
     let (init_statuses, main_statuses) = statuses.split_at(inits.min(statuses.len()));
-    let has_network = statuses.iter().any(|status| status.container_id.is_some());
+    // A kubelet knows the address once it has tried a container, with or without success.
+    let tried = |one: &Container| {
+        !matches!(&one.now, Now::Waiting(waiting) if waiting.reason.is_none()) && one.now != Now::Launching
+    };
+    let has_network = state.containers.iter().any(|one| one.attempt > 0 || tried(one));
     let ips = |ip: &str| (Some(ip.to_owned()), ip.to_owned());
     let (host_ip, plain_ip) = ips(around.host_ip);
     PodStatus {
@@ -119,7 +123,7 @@ fn shown_states(
     index: usize,
     name: &str,
 ) -> (ContainerState, ContainerState) {
-    let (kind, one) = (plan.kinds[index], &state.containers[index]);
+    let one = &state.containers[index];
     let metadata = &around.pod.metadata;
     let uid = metadata.uid.as_deref().unwrap_or_default();
     let ended = |how: &Termination, attempt: u32| terminated(how, container_id(uid, name, attempt));
@@ -143,18 +147,14 @@ fn shown_states(
             (waiting("CrashLoopBackOff", Some(message)), ended(how, one.attempt))
         }
         Now::Ended(how) => (ended(how, one.attempt), last),
-        Now::Waiting(why) => {
-            (waiting(why.reason.unwrap_or_else(|| creating(plan, state, kind)), why.message.clone()), last)
-        }
-        Now::Launching => (waiting(creating(plan, state, kind), None), last),
+        Now::Waiting(why) => (waiting(why.reason.unwrap_or_else(|| creating(plan)), why.message.clone()), last),
+        Now::Launching => (waiting(creating(plan), None), last),
     }
 }
 
 /// What a container that is not there yet waits for.
-fn creating(plan: &Plan, state: &State, kind: Kind) -> &'static str {
-    let has_inits = plan.kinds.contains(&Kind::Init);
-    let initialized = incomplete_inits(plan, state).is_empty();
-    if has_inits && (kind != Kind::Main || !initialized) { "PodInitializing" } else { "ContainerCreating" }
+fn creating(plan: &Plan) -> &'static str {
+    if plan.kinds.iter().all(|kind| *kind == Kind::Main) { "ContainerCreating" } else { "PodInitializing" }
 }
 
 fn incomplete_inits(plan: &Plan, state: &State) -> Vec<usize> {
@@ -294,3 +294,6 @@ pub fn plan(pod: &Pod) -> Plan {
         grace: SignedDuration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30)),
     }
 }
+
+#[cfg(test)]
+mod tests;
