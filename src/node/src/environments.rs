@@ -19,6 +19,10 @@ use tokio::sync::{Mutex, OnceCell};
 
 /// Requirements without an exact version are resolved again after this.
 const UNPINNED_FRESH: SignedDuration = SignedDuration::from_hours(24);
+/// An environment that no step has asked for since then is removed (its packages stay in uv's cache).
+const UNUSED_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// How exactly the last use is noted.
+const USE_NOTED: SignedDuration = SignedDuration::from_hours(24);
 /// The file in an environment that says what it was built from; the pip front reads it in the pod.
 pub const RECORD: &str = ".kubeflow-environment.json";
 /// Layout of environments; a change builds all anew.
@@ -135,6 +139,7 @@ impl Environments {
         let folder = self.folder.join(&key);
         let built = Built { key: key.clone(), venv: folder.join("venv") };
         if read_record(&folder).is_some_and(|record| self.is_fresh(&record)) {
+            self.note_use(&folder);
             return Ok(built);
         }
         let lock = self.locks.lock().await.entry(key.clone()).or_default().clone();
@@ -186,6 +191,33 @@ impl Environments {
         std::fs::rename(&draft, folder).map_err(failed("rename", folder))
     }
 
+    /// How long ago a step last asked for the environment.
+    fn unused_for(&self, folder: &Path) -> Option<SignedDuration> {
+        let noted = std::fs::metadata(folder.join(RECORD)).ok()?.modified().ok()?;
+        Some(self.clock.now().duration_since(Timestamp::try_from(noted).ok()?))
+    }
+
+    fn note_use(&self, folder: &Path) {
+        if self.unused_for(folder).is_some_and(|unused| unused > USE_NOTED)
+            && let Ok(file) = std::fs::File::options().write(true).open(folder.join(RECORD))
+        {
+            let _ = file.set_modified(self.clock.now().into());
+        }
+    }
+
+    /// Removes what no step has asked for in a long time. Blocks.
+    pub fn tidy(&self) {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for folder in entries
+            .map(|entry| entry.path())
+            .filter(|folder| self.unused_for(folder).is_some_and(|unused| unused > UNUSED_KEPT))
+        {
+            if let Err(error) = std::fs::remove_dir_all(&folder) {
+                tracing::warn!(%error, folder = %folder.display(), "an unused environment could not be removed");
+            }
+        }
+    }
+
     fn is_fresh(&self, record: &Record) -> bool {
         let pinned = record.lines.iter().all(|line| build::is_pinned(line));
         pinned || self.clock.now().duration_since(record.built_at) < UNPINNED_FRESH
@@ -203,4 +235,51 @@ fn key(interpreter: &Interpreter, lines: &[Vec<String>]) -> String {
     sorted.sort();
     let parts = serde_json::json!([LAYOUT, interpreter.version, interpreter.program, sorted]);
     Sha256::digest(parts.to_string()).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn record(lines: &[&[&str]], built_at: Timestamp) -> Record {
+        let lines = lines.iter().map(|line| line.iter().map(|word| (*word).to_owned()).collect()).collect();
+        Record { lines, built_at, distributions: Vec::new() }
+    }
+
+    #[test]
+    fn open_requirements_grow_stale_and_unused_environments_go() {
+        let data = tempfile::tempdir().expect("folder");
+        let clock = Clock::manual(Clock::system().now());
+        let environments = Environments::new(data.path(), None, clock.clone());
+        let pinned = record(&[&["kfp==2.17.0", "--no-deps"]], clock.now());
+        let open = record(&[&["pandas"]], clock.now());
+        let (used, unused) = (environments.folder.join("used"), environments.folder.join("unused"));
+        for folder in [&used, &unused] {
+            std::fs::create_dir_all(folder).expect("folder");
+            std::fs::write(folder.join(RECORD), serde_json::to_vec(&pinned).expect("JSON")).expect("file");
+        }
+        assert!(environments.is_fresh(&pinned) && environments.is_fresh(&open));
+        clock.advance(Duration::from_secs(25 * 3600));
+        assert!(environments.is_fresh(&pinned) && !environments.is_fresh(&open));
+        clock.advance(Duration::from_secs(29 * 24 * 3600));
+        environments.note_use(&used);
+        environments.tidy();
+        assert!(used.exists() && !unused.exists());
+    }
+
+    #[test]
+    fn the_key_knows_the_lines_but_not_their_order() {
+        let interpreter = Interpreter {
+            version: "3.11.2".to_owned(),
+            major: 3,
+            minor: 11,
+            prefix: "/usr".into(),
+            program: "/usr/bin/python3.11".into(),
+        };
+        let lines = |lines: &[&[&str]]| record(lines, Timestamp::UNIX_EPOCH).lines;
+        let key_of = |wanted: &[&[&str]]| key(&interpreter, &lines(wanted));
+        assert_eq!(key_of(&[&["a==1", "b==2"], &["c"]]), key_of(&[&["c"], &["b==2", "a==1"]]));
+        assert_ne!(key_of(&[&["a==1"]]), key_of(&[&["a==1", "--no-deps"]]));
+    }
 }

@@ -172,9 +172,11 @@ impl Images {
         Self { environments, program, stand_in }
     }
 
-    /// Looks for what images need, so that the first pod does not wait for it.
+    /// Looks for what images need, so that the first pod does not wait for it, and removes what nothing has needed in a long time.
     pub async fn warm(&self) {
         self.environments.interpreters().await;
+        let environments = self.environments.clone();
+        let _ = foundation::tasks::blocking("tidy environments", move || environments.tidy()).await;
     }
 
     /// True if getting the image means work that takes seconds (an environment must be built).
@@ -218,6 +220,8 @@ impl Images {
         }
         base.mounts.extend(host_config::pip_files());
         set(&mut base.env, "PATH", &format!("{FRONT_TARGET}/bin:{ENVIRONMENT_TARGET}/bin:{SHELL_PATH}"));
+        // What a step prints is seen when it prints it, and in the order in which it did.
+        set(&mut base.env, "PYTHONUNBUFFERED", "1");
         set(&mut base.env, "PYTHON_VERSION", &interpreter.version);
         base.env.extend(host_config::pip_variables());
         base.stands_in = other.map(|wanted| format!("Python {} stands in for 3.{wanted}", interpreter.version));
