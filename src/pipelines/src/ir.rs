@@ -5,7 +5,9 @@
 //!
 //! Invariant: pure. A document that parsed and validated can be run without asking anybody.
 
+mod deployment;
 pub mod expressions;
+mod numbers;
 pub mod package;
 pub mod placeholders;
 pub mod platform;
@@ -16,6 +18,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use deployment::{Accelerator, Container, DeploymentSpec, EnvVar, Executor, Importer, Resources};
+pub use numbers::whole_numbers;
 
 /// The schema version that we run. Source: KFP `PipelineSpec.schema_version`.
 pub const SCHEMA_VERSION: &str = "2.1.0";
@@ -488,119 +493,4 @@ pub struct ArtifactIterator {
 pub struct ArtifactItems {
     /// An input of the task that holds a list of artifacts.
     pub input_artifact: String,
-}
-
-/// KFP `PipelineDeploymentConfig`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeploymentSpec {
-    /// By label (`exec-…`).
-    pub executors: BTreeMap<String, Executor>,
-}
-
-/// KFP `PipelineDeploymentConfig.ExecutorSpec`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Executor {
-    /// A command in an image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<Container>,
-    /// Brings something that exists into the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub importer: Option<Importer>,
-    /// Vertex only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resolver: Option<Value>,
-    /// Vertex only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub custom_job: Option<Value>,
-}
-
-/// KFP `PipelineDeploymentConfig.PipelineContainerSpec`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Container {
-    /// May hold placeholders of parameters.
-    pub image: String,
-    /// Entry point.
-    pub command: Vec<String>,
-    /// Arguments.
-    pub args: Vec<String>,
-    /// Variables.
-    pub env: Vec<EnvVar>,
-    /// CPU, memory, accelerators.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
-}
-
-/// A variable of a container.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EnvVar {
-    /// Name.
-    pub name: String,
-    /// Value, with Kubernetes' `$(VAR)` expansion.
-    pub value: String,
-}
-
-/// KFP `PipelineContainerSpec.ResourceSpec`: the strings win over the older numbers (cores, GB).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are Kubernetes' own words")]
-pub struct Resources {
-    pub cpu_limit: f64,
-    pub memory_limit: f64,
-    pub cpu_request: f64,
-    pub memory_request: f64,
-    pub resource_cpu_limit: String,
-    pub resource_memory_limit: String,
-    pub resource_cpu_request: String,
-    pub resource_memory_request: String,
-    pub accelerator: Option<Accelerator>,
-}
-
-/// KFP `PipelineContainerSpec.ResourceSpec.AcceleratorConfig`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Accelerator {
-    /// Older name of the resource.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Older count.
-    pub count: Value,
-    /// The Kubernetes resource, such as `nvidia.com/gpu`.
-    pub resource_type: String,
-    /// How many; may hold a placeholder.
-    pub resource_count: String,
-}
-
-/// KFP `PipelineDeploymentConfig.ImporterSpec`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Importer {
-    /// The URI, unless the task's input `uri` says it.
-    pub artifact_uri: RuntimeValue,
-    /// What kind of artifact.
-    pub type_schema: Value,
-    /// What it says of itself; strings may hold placeholders.
-    pub metadata: serde_json::Map<String, Value>,
-    /// Whether to make a new artifact even if the same was imported before.
-    pub reimport: bool,
-    /// Whether the content must be copied to the run's workspace.
-    pub download_to_workspace: bool,
-}
-
-/// Numbers of a `google.protobuf.Struct` are doubles; whole ones are shown and compared as integers.
-pub fn whole_numbers(value: Value) -> Value {
-    /// Beyond this a double no longer tells neighbouring integers apart.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match value {
-        Value::Number(number) if number.is_f64() => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() <= EXACT => Value::from(float as i64),
-            _ => Value::Number(number),
-        },
-        Value::Array(items) => Value::Array(items.into_iter().map(whole_numbers).collect()),
-        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, whole_numbers(value))).collect()),
-        other => other,
-    }
 }

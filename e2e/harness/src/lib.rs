@@ -1,1 +1,0 @@
-//! Starts, kills and watches the real binary from outside.
