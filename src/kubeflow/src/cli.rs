@@ -1,9 +1,13 @@
 //! The command line.
 
 mod config;
+mod doctor;
 mod down;
 mod env;
+mod generate;
 mod kubeconfig;
+mod logs;
+mod pipeline;
 mod status;
 mod token;
 mod up;
@@ -60,6 +64,16 @@ enum Command {
     Env,
     /// Show every setting, its effective value and where it came from
     Config,
+    /// Start runs of pipelines, look at them, stop them
+    Pipeline(pipeline::Pipeline),
+    /// Print the end of the log of a platform in the background
+    Logs,
+    /// Look at what this host allows, and say what to do about what it does not
+    Doctor,
+    /// Print completions for a shell
+    Completions(generate::Completions),
+    /// Print the man page
+    Man,
     /// Print the version
     Version,
 }
@@ -116,6 +130,11 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Kubeconfig => kubeconfig::run(&common).await,
         Command::Env => env::run(&common).await,
         Command::Config => config::run(&common),
+        Command::Pipeline(pipeline) => pipeline::run(&common, pipeline).await,
+        Command::Logs => logs::run(&common),
+        Command::Doctor => doctor::run(&common).await,
+        Command::Completions(wanted) => Ok(generate::completions(&wanted)),
+        Command::Man => generate::man(),
         Command::Version => {
             output::line(format!("kubeflow {}", env!("CARGO_PKG_VERSION")));
             Ok(output::OK)

@@ -28,7 +28,6 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Instance {
     lock: File,
-    data_dir: PathBuf,
 }
 
 /// The unix socket through which commands reach a running platform.
@@ -73,7 +72,7 @@ impl Instance {
                 None => bail!("the data folder {} is held by another process", data_dir.display()),
             }
         }
-        Ok(Self { lock, data_dir: data_dir.to_owned() })
+        Ok(Self { lock })
     }
 
     /// Writes down who holds the folder, for others to read.
@@ -84,11 +83,6 @@ impl Instance {
         let text = serde_json::to_string(holder).context("describe this platform")?;
         self.lock.rewind().and_then(|()| self.lock.set_len(0)).context("write the lock file")?;
         self.lock.write_all(text.as_bytes()).context("write the lock file")
-    }
-
-    /// The folder.
-    pub fn data_dir(&self) -> &Path {
-        &self.data_dir
     }
 }
 

@@ -45,8 +45,13 @@ impl std::error::Error for NotRunning {}
 
 /// Prints text; a reader that went away (`| head`) ends the program quietly.
 pub fn print(text: &str) {
+    bytes(text.as_bytes());
+}
+
+/// Prints bytes as they are, such as a log's.
+pub fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(bytes).and_then(|()| out.flush());
     if let Err(error) = written {
         let code = if error.kind() == io::ErrorKind::BrokenPipe { OK } else { FAILED };
         std::process::exit(i32::from(code));

@@ -8,6 +8,7 @@ mod filter;
 mod pipelines;
 mod query;
 mod runs;
+mod tasks;
 mod upload;
 mod wire;
 
@@ -76,7 +77,10 @@ pub fn routes(
         .route(Method::POST, "/apis/v2beta1/runs", Checked, runs::create)
         .route(Method::GET, "/apis/v2beta1/runs/{id}", Checked, runs::get)
         .route(Method::DELETE, "/apis/v2beta1/runs/{id}", Checked, runs::delete)
-        .route(Method::POST, "/apis/v2beta1/runs/{id}", Checked, runs::act);
+        .route(Method::POST, "/apis/v2beta1/runs/{id}", Checked, runs::act)
+        .route(Method::GET, "/apis/v2beta1/runs/{id}/tasks", Checked, tasks::list)
+        .route(Method::GET, "/apis/v2beta1/runs/{id}/tasks/{task}", Checked, tasks::get)
+        .route(Method::GET, "/apis/v1alpha1/runs/{id}/nodes/{node}/log", Checked, tasks::log);
     let table = routes.table().to_vec();
     let api = Api { operations, tasks, about };
     let router = routes.into_router().layer(DefaultBodyLimit::max(BODY_MAX_BYTES)).with_state(api);

@@ -9,7 +9,7 @@
 mod collect;
 mod effects;
 mod janitor;
-pub mod logs;
+mod logs;
 mod pods;
 mod watch;
 mod worker;
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::engine::Event;
+use crate::logs::LogBook;
 use crate::store::{Error, Store};
 
 /// Events of a run that its worker has not taken yet; more than that and the watch waits for it.
@@ -42,8 +43,8 @@ pub struct Context {
     pub client: kube::Client,
     /// Parent of everything it starts.
     pub tasks: Tasks,
-    /// Where logs of steps are kept: `<folder>/<run>/<task id>-<attempt>.log`.
-    pub logs: PathBuf,
+    /// Logs of steps.
+    pub logs: LogBook,
     /// Our own binary, to be the first process of each step.
     pub launcher: PathBuf,
 }

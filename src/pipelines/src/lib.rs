@@ -5,6 +5,7 @@ pub mod controller;
 pub mod engine;
 pub mod ir;
 pub mod launcher;
+pub mod logs;
 pub mod operations;
 pub mod store;
 pub mod types;

@@ -3,6 +3,7 @@
 //! Each operation takes the [`Caller`] first and asks what it may do before it does anything. Nothing here knows HTTP.
 
 mod experiments;
+mod follow;
 pub mod listing;
 mod pipelines;
 mod runs;
@@ -12,9 +13,11 @@ use auth::authorizer::Attributes;
 use auth::caller::Caller;
 use foundation::problem::{Kind, Problem};
 
+use crate::logs::LogBook;
 use crate::store::{Error, Store};
 
 pub use experiments::NewExperiment;
+pub use follow::LogLines;
 pub use pipelines::{NewVersion, Upload};
 pub(crate) use runs::state_name;
 pub use runs::{NewRun, RunSource, RunView};
@@ -28,12 +31,12 @@ pub struct Operations {
     pub(crate) store: Store,
     pub(crate) artifacts: Artifacts,
     namespace: String,
-    logs: std::path::PathBuf,
+    pub(crate) logs: LogBook,
 }
 
 impl Operations {
-    /// Operations over a store, for one user whose runs live in `namespace`; logs of steps are below `logs`.
-    pub fn new(store: Store, artifacts: Artifacts, namespace: &str, logs: std::path::PathBuf) -> Self {
+    /// Operations over a store, for one user whose runs live in `namespace`; logs of steps are in `logs`.
+    pub fn new(store: Store, artifacts: Artifacts, namespace: &str, logs: LogBook) -> Self {
         Self { store, artifacts, namespace: namespace.to_owned(), logs }
     }
 
@@ -45,11 +48,6 @@ impl Operations {
     /// Where runs live. With one user the wire prints no namespace and any that is given is ignored, as upstream does.
     pub fn namespace(&self) -> &str {
         &self.namespace
-    }
-
-    /// The folder with the logs of a run's steps.
-    pub fn logs_of(&self, run_id: &str) -> std::path::PathBuf {
-        self.logs.join(run_id)
     }
 
     fn allow(&self, caller: &Caller, verb: &str, resource: &str) -> Result<(), Problem> {

@@ -21,6 +21,7 @@ use kube::Api;
 use node::agent::{Agent, Choice, Options as NodeOptions};
 use node::images::StandIn;
 use pipelines::controller::{Context as ControllerContext, Controller};
+use pipelines::logs::LogBook;
 use pipelines::operations::Operations;
 use pipelines::store::Store;
 use records::Db;
@@ -101,7 +102,7 @@ impl Embedded {
         node_tasks.spawn("node", async move { own.run().await });
         let artifacts = Artifacts::local(data_dir.join("artifacts")).context("open the artifact store")?;
         let store = Store::open(db.clone(), clock.clone()).context("open the pipelines' tables")?;
-        let logs = data_dir.join("logs/runs");
+        let logs = LogBook::new(data_dir.join("logs/runs"));
         let operations = Operations::new(store.clone(), artifacts.clone(), NAMESPACE, logs.clone());
         let controller = Controller::new(ControllerContext {
             store,

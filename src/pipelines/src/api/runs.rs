@@ -2,10 +2,13 @@
 
 use auth::caller::Caller;
 use axum::Json;
+use axum::body::Body as Content;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use foundation::problem::Problem;
+use futures::StreamExt;
 use http::HeaderMap;
-use http::header::USER_AGENT;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -142,12 +145,23 @@ fn client(headers: &HeaderMap) -> &'static str {
     }
 }
 
-pub(super) async fn get(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    Ok(Json(wire::run(&api.operations.run(&caller, &id)?)))
+pub(super) async fn get(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Refusal> {
+    match id.strip_suffix(":watch") {
+        Some(id) => watch(&api, &caller, id),
+        None => Ok(Json(wire::run(&api.operations.run(&caller, &id)?)).into_response()),
+    }
+}
+
+/// `GET /runs/{id}:watch`, ours: the run with its tasks now and after each change, a JSON object a line, until it is over.
+fn watch(api: &Api, caller: &Caller, id: &str) -> Result<Response, Refusal> {
+    let runs = api.operations.follow_run(caller, id)?;
+    let lines = runs.map(|view| {
+        let line = json!({"run": wire::run(&view), "tasks": wire::tasks(&view)});
+        Ok::<_, std::convert::Infallible>(format!("{line}\n"))
+    });
+    let stop = api.tasks.cancelled();
+    let content = Content::from_stream(lines.take_until(stop));
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], content).into_response())
 }
 
 pub(super) async fn delete(

@@ -218,6 +218,83 @@ fn task_detail(run_id: &str, task: &Task, id: &str, parent: &str, children: Opti
     message.into_value()
 }
 
+/// The tasks of a run with everything about them: the message that upstream is about to have (`PipelineTask`, branch
+/// `mlmd-removal`), and what pages need besides.
+pub(super) fn tasks(view: &RunView) -> Vec<Value> {
+    view.tasks.iter().map(|task| pipeline_task(&view.summary.id, task)).collect()
+}
+
+pub(super) fn pipeline_task(run_id: &str, task: &Task) -> Value {
+    let kind = match task.kind {
+        Kind::Root => "ROOT",
+        Kind::Dag => "DAG",
+        Kind::Condition => "CONDITION",
+        Kind::Loop | Kind::Iteration => "LOOP",
+        Kind::Container => "RUNTIME",
+        Kind::Importer => "IMPORTER",
+    };
+    let state = if task.state == task::State::Cached { "CACHED" } else { task_state(task.state) };
+    let pods: Vec<Value> =
+        task.pod.iter().map(|pod| json!({"name": pod.name, "uid": pod.uid, "type": "EXECUTOR"})).collect();
+    let failure = task.failure.as_ref().map(|failure| {
+        json!({
+            "message": failure.message,
+            "reason": failure.reason,
+            "exit_code": failure.exit_code,
+            "last_lines": failure.last_lines,
+        })
+    });
+    Message::new()
+        .put("task_id", task_id(run_id, &task.path, task.epoch))
+        .put("run_id", run_id)
+        .put("name", task.name.as_str())
+        .put("display_name", task.display_name.as_str())
+        .put("scope_path", task.path.as_str())
+        .put("type", kind)
+        .put("state", state)
+        .put("waits_for", task.waits_for.as_str())
+        .put("attempt", task.attempt)
+        .put("create_time", time(task.times.created_at))
+        .put("start_time", task.times.started_at.map(time))
+        .put("end_time", task.times.ended_at.map(time))
+        .put("duration_ms", duration_ms(task))
+        .put("pods", pods)
+        .put("cache_fingerprint", task.fingerprint.as_deref())
+        .put("cached_from", json!(task.cached_from))
+        .put("type_attributes", json!({"iteration_index": task.iteration, "iteration_count": task.iterations}))
+        .put("inputs", values(&task.inputs))
+        .put("outputs", values(&task.outputs))
+        .put("failure", failure)
+        .into_value()
+}
+
+fn duration_ms(task: &Task) -> Option<i64> {
+    let (start, end) = (task.times.started_at?, task.times.ended_at?);
+    i64::try_from(end.duration_since(start).as_millis()).ok()
+}
+
+fn values(values: &task::Values) -> Value {
+    let artifacts: Map<String, Value> = values
+        .artifacts
+        .iter()
+        .map(|(name, list)| {
+            let list = list.iter().map(|artifact| {
+                json!({
+                    "artifact_id": artifact.id,
+                    "name": artifact.name,
+                    "type": artifact.schema_title(),
+                    "uri": artifact.uri,
+                    "metadata": artifact.metadata,
+                    "size_bytes": artifact.size_bytes,
+                    "sha256": artifact.sha256,
+                })
+            });
+            (name.clone(), list.collect())
+        })
+        .collect();
+    json!({"parameters": values.parameters, "artifacts": artifacts})
+}
+
 /// The failure with the command's exit code and its last words, for clients that have one field.
 fn failure_text(failure: &task::Failure) -> String {
     let mut text = failure.message.clone();

@@ -6,11 +6,12 @@ use foundation::problem::chain;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 
+use super::Controller;
 use super::watch::{main, summary};
-use super::{Controller, logs};
 use crate::engine::executor_input::{task_id, task_root};
 use crate::engine::{Event, Outcome, PodOf};
 use crate::launcher::{self, Made, Report};
+use crate::logs;
 use crate::types::artifact::Artifact;
 use crate::types::task::{Failure, Task, Values};
 
@@ -56,7 +57,7 @@ impl Controller {
             };
         }
         let said = report.ok().and_then(|(_, report)| report.error);
-        let file = logs::file(&self.context.logs, run_id, &task_id(run_id, &of.path, of.epoch), of.attempt);
+        let file = self.context.logs.file(run_id, &of.path, of.epoch, of.attempt);
         let read = move || logs::last_lines(&file, LAST_LINES);
         let last_lines = foundation::tasks::blocking("read a log's end", read).await.unwrap_or_default();
         let exit_code = ended.as_ref().map(|ended| ended.exit_code);

@@ -195,7 +195,7 @@ impl Operations {
         self.store.delete_run(id).await?;
         let root = parts.request.pipeline_root.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let uri = format!("{root}/{}/{id}", parts.summary.pipeline_name);
-        let (artifacts, logs) = (self.artifacts.clone(), self.logs_of(id));
+        let (artifacts, logs) = (self.artifacts.clone(), self.logs.of_run(id));
         let sweep = move || {
             if let Err(error) = artifacts.delete(&uri) {
                 tracing::warn!(error = %foundation::problem::chain(&error), "artifacts of a deleted run stay");
