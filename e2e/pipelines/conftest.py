@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-import conftest as base
+import harness as base
 
 warnings.filterwarnings("ignore", category=FutureWarning)
 import kfp  # noqa: E402

@@ -239,6 +239,9 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "command not found".to_owned(),
         io::ErrorKind::PermissionDenied => "not executable".to_owned(),
+        io::ErrorKind::ArgumentListTooLong => {
+            "an argument is longer than the system allows (128 KiB on Linux); pass large values as artifacts".to_owned()
+        }
         _ => error.to_string(),
     }
 }

@@ -19,7 +19,7 @@ struct Finding {
 /// When the host cannot be looked at.
 pub async fn run(common: &Common) -> Result<u8> {
     let data_dir = common.config()?.data_dir;
-    let findings = vec![isolation(&data_dir)?, python().await, disk(&data_dir)?, sync_speed(&data_dir)?];
+    let findings = vec![isolation(&data_dir)?, python(&data_dir).await, disk(&data_dir)?, sync_speed(&data_dir)?];
     let good = findings.iter().all(|finding| finding.good);
     if common.output == Format::Json {
         let list: Vec<Value> = findings
@@ -55,14 +55,15 @@ fn isolation(data_dir: &std::path::Path) -> Result<Finding> {
     Ok(Finding { name: "isolation", good: report.sandbox, found, remedy: report.remedy })
 }
 
-async fn python() -> Finding {
-    let found = foundation::tasks::blocking("look for Python", node::python::interpreters).await.unwrap_or_default();
-    let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+async fn python(data_dir: &std::path::Path) -> Finding {
+    let environments = node::environments::Environments::new(data_dir, None, foundation::clock::Clock::system());
+    let found = environments.interpreters().await.summary();
+    let none = found.is_empty();
     Finding {
         name: "python",
-        good: !names.is_empty(),
-        found: if names.is_empty() { "no Python was found".to_owned() } else { names.join(", ") },
-        remedy: names.is_empty().then(|| "Install Python 3.11 or newer; steps that need it fail without one.".to_owned()),
+        good: !none,
+        found: if none { "no Python was found".to_owned() } else { found },
+        remedy: none.then(|| "Install Python 3.11 or newer; steps that need it fail without one.".to_owned()),
     }
 }
 
@@ -95,7 +96,8 @@ fn sync_speed(data_dir: &std::path::Path) -> Result<Finding> {
     }
     let _ = std::fs::remove_file(&path);
     let good = best >= TOO_FAST;
-    let remedy = "What was acknowledged may be lost in a power cut: the folder is in memory, or the disk does not sync.";
+    let remedy =
+        "What was acknowledged may be lost in a power cut: the folder is in memory, or the disk does not sync.";
     Ok(Finding {
         name: "sync",
         good,

@@ -16,9 +16,8 @@ const TAIL_BYTES: u64 = 256 << 10;
 /// When there is no log.
 pub fn run(common: &Common) -> Result<u8> {
     let path = common.config()?.data_dir.join("logs/platform.log");
-    let mut file = std::fs::File::open(&path).with_context(|| {
-        format!("open {} (a platform in the foreground logs to its terminal)", path.display())
-    })?;
+    let mut file = std::fs::File::open(&path)
+        .with_context(|| format!("open {} (a platform in the foreground logs to its terminal)", path.display()))?;
     let length = file.metadata().context("read the log")?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).context("read the log")?;
     let mut bytes = Vec::new();

@@ -250,10 +250,8 @@ async fn logs(client: &Client, run: &str, step: Option<String>, follow: bool, ti
         if many {
             output::line(format!("==> {step} <=="));
         }
-        let path = format!(
-            "/apis/v1alpha1/runs/{run}/nodes/{}/log?follow={follow}&timestamps={timestamps}",
-            percent(&step)
-        );
+        let path =
+            format!("/apis/v1alpha1/runs/{run}/nodes/{}/log?follow={follow}&timestamps={timestamps}", percent(&step));
         let mut body = client.stream(&path).await?.into_data_stream();
         while let Some(chunk) = body.next().await {
             output::bytes(&chunk.context("read the log")?);

@@ -19,8 +19,8 @@ use crate::types::task::{Failure, Task, Values};
 const LAST_LINES: usize = 20;
 /// A report holds parameters, which may be large, and facts about artifacts, which are not.
 const REPORT_MAX_BYTES: u64 = 128 << 20;
-/// Reasons with which a node says that the machine went down, not the step.
-const LOST: [&str; 2] = ["NodeLost", "NodeRestarted"];
+/// With this a node says that nobody knows how a container ended: the machine went down, or its shim with it.
+const LOST: &str = "ContainerStatusUnknown";
 
 impl Controller {
     /// Reads what a pod left behind and tells its run.
@@ -45,7 +45,7 @@ impl Controller {
     ) -> Outcome {
         let status = pod.status.clone().unwrap_or_default();
         let pod_reason = status.reason.clone().unwrap_or_default();
-        if LOST.contains(&pod_reason.as_str()) {
+        if ended.as_ref().is_some_and(|ended| ended.reason.as_deref() == Some(LOST)) {
             return Outcome::Lost;
         }
         let report = self.report(run_id, of).await;
@@ -91,9 +91,7 @@ impl Controller {
 fn special(reason: &str, message: &Option<String>) -> Option<String> {
     match reason {
         "OOMKilled" => Some("The step used more memory than it may.".to_owned()),
-        "DeadlineExceeded" | "Evicted" | "ContainerStatusUnknown" => {
-            Some(message.clone().unwrap_or_else(|| reason.to_owned()))
-        }
+        "DeadlineExceeded" | "Evicted" => Some(message.clone().unwrap_or_else(|| reason.to_owned())),
         _ => None,
     }
 }

@@ -178,7 +178,7 @@ impl World {
         }
         self.pods.remove(&of);
         let task = state.get(&of.path).expect("a task for its pod");
-        let lost = self.rng.random_ratio(1, 10);
+        let lost = self.rng.random_ratio(1, 10) && task.attempts.len() < 3;
         let outcome = if lost { Outcome::Lost } else { (self.behaviour)(task) };
         self.ended.insert(of.clone());
         queue.push(Event::PodEnded { of, outcome, at: self.now, pod });

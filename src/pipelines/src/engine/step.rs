@@ -9,6 +9,11 @@ use super::{Cache, Effect, Event, Outcome, PodOf, Refused, Transition, retry, ru
 use crate::types::run::{self, Since};
 use crate::types::task::{self, Attempt, Cell, Failure, Kind, PodSummary, ROOT, Task};
 
+/// An attempt that the machine lost.
+const LOST: &str = "Lost";
+/// A step that takes the machine down with it must not do so for ever.
+const LOST_MAX: usize = 5;
+
 /// Work that an event caused within the same step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -138,9 +143,15 @@ impl Stepper<'_> {
                 }
             }
             Outcome::Lost => {
+                let lost = task.attempts.iter().filter(|attempt| attempt.failure.reason == LOST).count();
+                if lost >= LOST_MAX {
+                    let message = format!("Nobody knows how the step ended, {} times in a row.", lost + 1);
+                    let failure = Failure { message, reason: LOST.to_owned(), ..Failure::default() };
+                    return self.fail(&of.path, failure, at);
+                }
                 let failure = Failure {
                     message: "The machine went down while the step ran; it runs again.".to_owned(),
-                    reason: "Lost".to_owned(),
+                    reason: LOST.to_owned(),
                     ..Failure::default()
                 };
                 self.try_again(&of.path, &failure, at, pod, None);

@@ -14,7 +14,8 @@ const INTERPRETERS: [&str; 2] = ["python3", "python"];
 /// # Errors
 /// When there is no interpreter with kfp, or the file does not compile; what Python said stands in the message.
 pub(super) fn python(file: &Path) -> Result<String> {
-    let target = std::env::temp_dir().join(format!("kubeflow-{}-{}.yaml", std::process::id(), foundation::id::random_suffix(8)));
+    let target =
+        std::env::temp_dir().join(format!("kubeflow-{}-{}.yaml", std::process::id(), foundation::id::random_suffix(8)));
     let target = Temporary(target);
     let mut missing = Vec::new();
     for interpreter in INTERPRETERS {
