@@ -57,10 +57,10 @@ fn expression(package: &Package, go: &str, needed: &mut BTreeSet<String>) -> Str
 }
 
 /// The Go type as its own error messages print it (pointers gone, packages by their short names).
-fn printed(package: &Package, go: &str) -> String {
+fn printed(go: &str) -> String {
     let go = go.trim_start_matches('*');
     if let Some(item) = go.strip_prefix("[]") {
-        return if item == "byte" { "[]uint8".into() } else { format!("[]{}", printed(package, item)) };
+        return if item == "byte" { "[]uint8".into() } else { format!("[]{}", printed(item)) };
     }
     if go.starts_with("map[") {
         return go.into();
@@ -80,7 +80,7 @@ fn encode(package: &Package, field: &Field, needed: &mut BTreeSet<String>) -> Va
     };
     out.insert("n".into(), json!(field.json));
     out.insert("t".into(), json!(expression(package, &field.go, needed)));
-    let go = printed(package, &field.go);
+    let go = printed(&field.go);
     if go != expression(package, &field.go, needed) {
         out.insert("g".into(), json!(go));
     }

@@ -105,7 +105,7 @@ pub fn label_value(text: &str) -> Vec<String> {
 /// How a kind's names are checked.
 pub type NameRule = fn(&str) -> Vec<String>;
 
-fn strings<'a>(map: Option<&'a Value>) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn strings(map: Option<&Value>) -> impl Iterator<Item = (&str, &str)> {
     let entries = map.and_then(Value::as_object).into_iter().flatten();
     entries.map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default()))
 }
@@ -196,7 +196,7 @@ pub fn metadata(metadata: &Map<String, Value>, rule: NameRule, errors: &mut Vec<
     let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
     let base = text("generateName");
     if !base.is_empty() {
-        let masked = if base.ends_with('-') { format!("{}a", &base[..base.len() - 1]) } else { base.to_owned() };
+        let masked = base.strip_suffix('-').map_or_else(|| base.to_owned(), |stem| format!("{stem}a"));
         for problem in rule(&masked) {
             errors.push(FieldError::invalid("metadata.generateName", &base.into(), &problem));
         }

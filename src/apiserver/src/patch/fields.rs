@@ -291,7 +291,7 @@ pub fn on_update(
     }
     list.retain(|e| !e.set.is_empty());
     merge_old(&mut list);
-    list.sort_by(|a, b| order(&a.value).cmp(&order(&b.value)));
+    list.sort_by_key(|entry| order(&entry.value));
     let values: Vec<Value> = list
         .into_iter()
         .map(|entry| {

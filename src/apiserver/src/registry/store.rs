@@ -187,10 +187,11 @@ impl Store {
         } else {
             metadata.insert("namespace".into(), namespace.into());
         }
-        if resource.has_status() && !resource.strategy.status_on_create() {
-            if let Some(Value::Object(zero)) = zero_struct(resource.table).remove("status") {
-                object.insert("status".into(), Value::Object(zero));
-            }
+        if resource.has_status()
+            && !resource.strategy.status_on_create()
+            && let Some(Value::Object(zero)) = zero_struct(resource.table).remove("status")
+        {
+            object.insert("status".into(), Value::Object(zero));
         }
         Ok(())
     }
