@@ -12,8 +12,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use crate::db::OpenError;
 use crate::disk::{Access, Disk};
+use crate::error::OpenError;
 use crate::journal::format::BlobName;
 use crate::limits::INLINE_BYTES_MAX;
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::db::OpenError;
 use crate::disk::Disk;
+use crate::error::OpenError;
 
 const CLEAN_FILE: &str = "CLEAN";
 
@@ -18,6 +18,9 @@ const CLEAN_FILE: &str = "CLEAN";
 pub(crate) struct Clean {
     pub(crate) store: Uuid,
     pub(crate) next_sequence: u64,
+    /// The cold snapshot that the index is of, if it was closed in order.
+    #[serde(default)]
+    pub(crate) index: Option<u64>,
 }
 
 /// Writes the mark.

@@ -16,12 +16,13 @@ use tokio::sync::mpsc;
 
 use crate::blobs::{Blobs, blob_name};
 use crate::checkpoint::Signal;
-use crate::db::CommitError;
+use crate::error::CommitError;
 use crate::feed::{Change, Shared};
 use crate::journal::format::{Batch, BlobName};
 use crate::journal::spares::Spares;
 use crate::journal::{AppendError, Journal, is_full};
 use crate::limits::{BATCH_TRANSACTIONS_MAX, GATHER_MAX};
+use crate::state::COLD;
 use crate::transaction::{Overlay, Transaction};
 
 /// A caller's transaction, without its types.
@@ -150,8 +151,12 @@ impl Committer {
         if puts && self.spares.is_full() {
             return Err(self.full());
         }
-        let names: Vec<_> =
-            changes.iter().map(|change| change.new.as_ref().and_then(|entry| blob_name(&entry.value))).collect();
+        let names: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                change.new.as_ref().filter(|_| change.table & COLD == 0).and_then(|entry| blob_name(&entry.value))
+            })
+            .collect();
         let size = prepared.batch.push(&changes, &names);
         let stored = if size > self.limits.transaction_bytes {
             Err(CommitError::TooLarge { bytes: size as u64 })

@@ -5,9 +5,10 @@
 //!
 //! Invariant: the checks use only the public interface, so they say what callers may rely on, and nothing else.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::{Db, Error, Event, RawTable, Table};
+use crate::{Cold, ColdTable, Db, Error, Event, RawTable, Table};
 
 /// Where a check gets its store from.
 pub trait Backend: Send + Sync {
@@ -265,4 +266,94 @@ pub async fn progress_follows_what_others_write(backend: &dyn Backend) {
     assert_eq!(watch.progress(), 1, "a change is waiting");
     assert!(matches!(watch.next().await, Event::Change(_)));
     assert_eq!(watch.progress(), 7);
+}
+
+const ARCHIVE: ColdTable = RawTable::cold(903, "archive");
+
+/// Waits until the index of cold tables answers.
+async fn cold_ready(db: &Db) -> Cold {
+    let cold = db.cold();
+    let begun = Instant::now();
+    while !cold.is_ready() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the index of cold tables is not ready");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    cold
+}
+
+/// Moves `count` rows of different sizes to the archive, enough for several cold snapshots on a backend with small limits.
+async fn archive(db: &Db, count: u32) {
+    for row in 0..count {
+        db.transact(move |tx| {
+            tx.delete(THINGS, format!("run/{row:05}").as_bytes());
+            tx.put_cold(ARCHIVE, format!("run/{row:05}").as_bytes(), archived(row));
+            Ok::<_, ()>(())
+        })
+        .await
+        .expect("committed");
+    }
+}
+
+fn archived(row: u32) -> Vec<u8> {
+    let length = [0, 10, 3999, 4000, 4001, 20_000][row as usize % 6];
+    row.to_le_bytes().into_iter().cycle().take(length).collect()
+}
+
+/// Cold tables hold what was put there, over orderly and other restarts, and ranges are complete and in order.
+pub async fn cold_tables_hold_what_was_moved_there(backend: &dyn Backend) {
+    let db = backend.open();
+    archive(&db, 600).await;
+    let removed = |tx: &mut crate::Transaction<'_>| {
+        tx.delete_cold(ARCHIVE, b"run/00007");
+        tx.put_cold(ARCHIVE, b"run/00008", b"again".to_vec());
+        tx.put_cold(ARCHIVE, b"other/\0/x", b"zero".to_vec());
+        Ok::<_, ()>(())
+    };
+    db.transact(removed).await.expect("committed");
+    check_archive(&db, 600).await;
+    db.close().await.expect("closed");
+    let db = backend.open();
+    check_archive(&db, 600).await;
+    archive_more_and_vanish(&db).await;
+    drop(db);
+    let db = backend.open();
+    check_archive(&db, 900).await;
+    db.close().await.expect("closed");
+    check_archive(&backend.open(), 900).await;
+}
+
+async fn archive_more_and_vanish(db: &Db) {
+    for row in 600..900u32 {
+        let put = move |tx: &mut crate::Transaction<'_>| {
+            Ok::<_, ()>(tx.put_cold(ARCHIVE, format!("run/{row:05}").as_bytes(), archived(row)))
+        };
+        db.transact(put).await.expect("committed");
+    }
+}
+
+async fn check_archive(db: &Db, count: u32) {
+    let cold = cold_ready(db).await;
+    for row in 0..count {
+        let found = cold.get(ARCHIVE, format!("run/{row:05}").as_bytes()).await.expect("answered");
+        let wanted = match row {
+            7 => None,
+            8 => Some(b"again".to_vec()),
+            row => Some(archived(row)),
+        };
+        assert!(found.map(|entry| entry.value.to_vec()) == wanted, "row {row} of the archive");
+    }
+    let (mut keys, mut after) = (Vec::new(), None::<Arc<[u8]>>);
+    loop {
+        let page = cold.range(ARCHIVE, b"run/", after.as_deref(), 70).await.expect("answered");
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        keys.extend(page.iter().map(|(key, _)| String::from_utf8_lossy(key).into_owned()));
+    }
+    let wanted: Vec<_> = (0..count).filter(|row| *row != 7).map(|row| format!("run/{row:05}")).collect();
+    assert!(keys == wanted, "the archive's range has {} rows of {}", keys.len(), wanted.len());
+    let other = cold.range(ARCHIVE, b"other/", None, 9).await.expect("answered");
+    assert_eq!(
+        other.iter().map(|(key, entry)| (&**key, &*entry.value)).collect::<Vec<_>>(),
+        [(&b"other/\0/x"[..], &b"zero"[..])]
+    );
 }

@@ -16,10 +16,12 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::checkpoint::{Checkpointer, SNAPSHOTS_DIR, Signal};
+use crate::checkpoint::{COLD_JOURNAL_FACTOR, Checkpointer, SNAPSHOTS_DIR, Signal};
 use crate::clean::{self, Clean};
+use crate::cold::{Cold, Link, Place, Worker};
 use crate::committer::{BatchLimits, Committer, Job};
 use crate::disk::{Disk, RealDisk};
+use crate::error::{CloseError, CommitError, Error, OpenError};
 use crate::feed::{Gone, Shared, Watch};
 use crate::journal::spares::{SpareLimits, Spares};
 use crate::journal::{Journal, Segments};
@@ -49,13 +51,17 @@ pub struct Options {
     pub free_bytes_min: u64,
     /// A snapshot is due when the journal has grown by this much, or by the size of the last one. Default: 64 MiB.
     pub checkpoint_bytes: u64,
+    /// Where the index of cold tables goes, on the machine's own disk; `None` for a temporary one. Default: below `dir`.
+    pub index: Option<PathBuf>,
 }
 
 impl Options {
     /// The defaults, for a folder on the machine's own disk.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
         Self {
-            dir: dir.into(),
+            index: Some(dir.join("sled")),
+            dir,
             disk: Arc::new(RealDisk),
             clock: Clock::system(),
             history: limits::HISTORY,
@@ -76,137 +82,6 @@ impl Options {
         let segment = usize::try_from(self.segment_bytes).unwrap_or(usize::MAX);
         BatchLimits { batch_bytes: segment / 4, transaction_bytes: segment / 2 }
     }
-}
-
-/// Why a store did not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("the store in {} is in use by another process", folder.display())]
-    Locked {
-        /// The store's folder.
-        folder: PathBuf,
-    },
-    /// It was written by a newer program.
-    #[error("{} is of format {found}, this program knows up to {known}; it takes version {oldest_program} or later", path.display())]
-    NewerFormat {
-        /// The file that says so.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest format that this program knows.
-        known: u32,
-        /// The oldest program that can open it.
-        oldest_program: String,
-    },
-    /// What was acknowledged cannot be read back. Nothing has been changed; a backup can be restored.
-    #[error("{} is damaged: {what}; restore the store from a backup", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The disk refused.
-    #[error("cannot {verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl OpenError {
-    pub(crate) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { verb, path: path.to_owned(), source }
-    }
-
-    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
-        Self::Damaged { path: path.to_owned(), what: what.into() }
-    }
-}
-
-/// Why a transaction was not committed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error<E> {
-    /// The closure said no; nothing was written.
-    #[error("the transaction was refused")]
-    Refused(#[source] E),
-    /// The disk is full. Deletes may still pass; puts pass again as soon as there is space.
-    #[error("the disk is full: {free_bytes} bytes free for {}", folder.display())]
-    Full {
-        /// The folder that needs space.
-        folder: PathBuf,
-        /// What is free there.
-        free_bytes: u64,
-    },
-    /// The transaction is larger than the store takes in one piece, or one key or value is.
-    #[error("the transaction is too large: {bytes} bytes")]
-    TooLarge {
-        /// The size that is too much.
-        bytes: u64,
-    },
-    /// It was not written. If the power fails right now it may be found written after all.
-    #[error("cannot {what}")]
-    Failed {
-        /// What was tried.
-        what: String,
-        /// What the system said.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// The disk failed twice; until the store is opened again it can only be read.
-    #[error("the store is read-only since it could not {what}")]
-    ReadOnly {
-        /// What was tried last.
-        what: String,
-        /// What the system said.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// The closure panicked; nothing was written.
-    #[error("the transaction panicked")]
-    Panicked,
-    /// The store is closed.
-    #[error("the store is closed")]
-    Closed,
-}
-
-/// [`Error`] without the caller's type.
-#[derive(Debug, Clone)]
-pub(crate) enum CommitError {
-    Full { folder: PathBuf, free_bytes: u64 },
-    TooLarge { bytes: u64 },
-    Failed { what: String, source: Arc<io::Error> },
-    ReadOnly { what: String, source: Arc<io::Error> },
-    Panicked,
-}
-
-impl<E> From<CommitError> for Error<E> {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Full { folder, free_bytes } => Self::Full { folder, free_bytes },
-            CommitError::TooLarge { bytes } => Self::TooLarge { bytes },
-            CommitError::Failed { what, source } => Self::Failed { what, source },
-            CommitError::ReadOnly { what, source } => Self::ReadOnly { what, source },
-            CommitError::Panicked => Self::Panicked,
-        }
-    }
-}
-
-/// The store could not be closed in order. Nothing acknowledged is lost: the next open recovers it from the journal.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what}")]
-pub struct CloseError {
-    /// What was tried.
-    pub what: String,
-    /// What the system said.
-    #[source]
-    pub source: io::Error,
 }
 
 /// A transaction that is on disk.
@@ -236,6 +111,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Given free when the threads have ended.
     lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+    index: Arc<Link>,
 }
 
 /// A store without its threads: everything that `open` makes, for [`Db`] to run and for simulations to drive by hand.
@@ -246,6 +122,7 @@ pub(crate) struct Parts {
     pub(crate) committer: Committer,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) checkpoints: Arc<Signal>,
+    index: (Worker, Arc<Link>),
     lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -267,7 +144,16 @@ impl Parts {
         let segments = Arc::new(Segments::new(found, recovered.replayed_bytes));
         let next_number = recovered.segments.last().map_or(1, |last| last.number + 1);
         let journal = Journal::new(store, spares.clone(), segments.clone(), next_number, recovered.state.next_sequence);
-        let shared = Arc::new(Shared::new(recovered.state, recovered.history));
+        let shared = Arc::new(Shared::new(recovered.state, recovered.history, recovered.delta));
+        let place = Place {
+            disk: disk.clone(),
+            snapshots: dir.join(SNAPSHOTS_DIR),
+            store,
+            folder: options.index.clone(),
+            revision: recovered.cold.revision,
+            clean_revision: recovered.clean_index,
+        };
+        let (worker, link) = Worker::new(place, shared.clone());
         let checkpointer = Checkpointer {
             disk: disk.clone(),
             folder: dir.join(SNAPSHOTS_DIR),
@@ -279,6 +165,9 @@ impl Parts {
             checkpoint_bytes: options.checkpoint_bytes,
             kept: recovered.kept,
             appended_before: 0,
+            cold: recovered.cold,
+            cold_journal_bytes: options.checkpoint_bytes.saturating_mul(COLD_JOURNAL_FACTOR),
+            index: link.clone(),
         };
         let checkpoints = Arc::new(Signal::default());
         let committer = Committer {
@@ -290,9 +179,9 @@ impl Parts {
             blobs: recovered.blobs,
             checkpoints: checkpoints.clone(),
             asked_at: 0,
-            ask_every: options.segment_bytes,
+            ask_every: options.segment_bytes.min(options.checkpoint_bytes),
         };
-        Ok(Self { store, shared, spares, committer, checkpointer, checkpoints, lock })
+        Ok(Self { store, shared, spares, committer, checkpointer, checkpoints, index: (worker, link), lock })
     }
 }
 
@@ -305,18 +194,21 @@ impl fmt::Debug for Db {
 impl Db {
     /// Opens the store in a folder, or makes one. Blocks while it recovers.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Parts { store, shared, spares, committer, checkpointer, checkpoints, lock } = Parts::open(&options)?;
+        let Parts { store, shared, spares, committer, checkpointer, checkpoints, index, lock } = Parts::open(&options)?;
+        let (worker, index) = index;
         let Options { dir, disk, .. } = options;
         let checkpointer = Arc::new(Mutex::new(checkpointer));
         let (queue, jobs) = mpsc::channel(limits::QUEUE);
         let (tender, writer, signal) = (spares.clone(), checkpointer.clone(), checkpoints.clone());
+        // Not waited for without a limit, unlike the others: sled may hang.
+        start_thread("records-index", &dir, move || worker.run())?;
         let threads = vec![
             start_thread("records-commit", &dir, move || committer.run(jobs))?,
             start_thread("records-spares", &dir, move || tender.run())?,
             start_thread("records-checkpoint", &dir, move || Checkpointer::run(&writer, &signal))?,
         ];
         let (queue, threads, lock) = (Mutex::new(Some(queue)), Mutex::new(threads), Mutex::new(Some(lock)));
-        let inner = Inner { disk, dir, store, shared, spares, checkpointer, checkpoints, queue, threads, lock };
+        let inner = Inner { disk, dir, store, shared, spares, checkpointer, checkpoints, queue, threads, lock, index };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -361,6 +253,11 @@ impl Db {
         self.inner.shared.watch(table, prefix, from)
     }
 
+    /// Reads the cold tables.
+    pub fn cold(&self) -> Cold {
+        Cold { shared: self.inner.shared.clone(), link: self.inner.index.clone() }
+    }
+
     /// Ends the store in order: waits for what was handed in, ends all watches, writes a snapshot where the next open gains
     /// by it, leaves the mark of an orderly stop and gives the folder free. Closing twice is fine.
     pub async fn close(&self) -> Result<(), CloseError> {
@@ -396,10 +293,13 @@ impl Inner {
         let Some(_lock) = self.stop() else { return Ok(()) };
         let mut checkpointer = self.checkpointer.lock();
         if checkpointer.pending_bytes() >= limits::CLOSE_CHECKPOINT_BYTES {
-            checkpointer.run_once().map_err(|source| CloseError { what: "write a snapshot".to_owned(), source })?;
+            checkpointer
+                .run_once()
+                .map_err(|error| CloseError { what: "write a snapshot".to_owned(), source: io::Error::other(error) })?;
         }
         let next_sequence = self.shared.stored.read().state.next_sequence;
-        let written = clean::write(&*self.disk, &self.dir, Clean { store: self.store, next_sequence });
+        let index = self.index.stop();
+        let written = clean::write(&*self.disk, &self.dir, Clean { store: self.store, next_sequence, index });
         written.map_err(|source| CloseError { what: format!("write CLEAN in {}", self.dir.display()), source })
     }
 }
@@ -407,6 +307,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let _lock = self.stop();
+        self.index.stop();
     }
 }
 

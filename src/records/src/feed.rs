@@ -13,8 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
+use crate::cold::delta::{Delta, Row};
 use crate::limits::WATCH_QUEUE;
-use crate::state::{Entry, RawTable, State};
+use crate::state::{COLD, Entry, RawTable, State};
 
 /// One put or delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Gone {
 pub(crate) struct Stored {
     pub(crate) state: State,
     pub(crate) history: History,
+    /// Writes to cold tables that the index does not have yet.
+    pub(crate) cold: Delta,
 }
 
 /// What committer, readers, snapshots and watchers share.
@@ -191,9 +194,9 @@ impl Watcher {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, history: History) -> Self {
+    pub(crate) fn new(state: State, history: History, cold: Delta) -> Self {
         let published = Arc::new(AtomicU64::new(state.revision));
-        let stored = RwLock::new(Stored { state, history });
+        let stored = RwLock::new(Stored { state, history, cold });
         Self { stored, pins: Mutex::default(), watchers: Mutex::default(), published }
     }
 
@@ -204,8 +207,14 @@ impl Shared {
         {
             let mut stored = self.stored.write();
             for change in &changes {
-                stored.state.set(change.table, change.key.clone(), change.new.clone());
-                stored.history.push(change.clone());
+                if change.table & COLD == 0 {
+                    stored.state.set(change.table, change.key.clone(), change.new.clone());
+                    stored.history.push(change.clone());
+                } else {
+                    let row =
+                        Row { revision: change.revision, value: change.new.as_ref().map(|new| new.value.clone()) };
+                    stored.cold.set(change.table, change.key.clone(), row, next_sequence - 1);
+                }
             }
             stored.state.revision = last;
             stored.state.next_sequence = next_sequence;

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::db::OpenError;
 use crate::disk::Disk;
+use crate::error::OpenError;
 
 /// The format that this program writes.
 pub(crate) const FORMAT: u32 = 1;

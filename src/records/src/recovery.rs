@@ -3,7 +3,7 @@
 //! Invariants: everything that was acknowledged is in the state, nothing half; what cannot be explained is refused by name,
 //! never skipped; nothing is shown that a power cut could still take away.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,16 +11,18 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::blobs::{BLOBS_DIR, Blobs};
-use crate::checkpoint::{Kept, SNAPSHOTS_DIR};
+use crate::checkpoint::{Kept, KeptCold, SNAPSHOTS_DIR};
 use crate::clean;
-use crate::db::{OpenError, Options};
+use crate::cold::delta::{Delta, Row};
+use crate::db::Options;
 use crate::disk::{Access, Disk};
+use crate::error::OpenError;
 use crate::feed::{Change, History};
-use crate::journal::format::{Operation, Record, Write};
+use crate::journal::format::{BlobName, Operation, Record, Write};
 use crate::journal::replay::{self, FoundSegment};
 use crate::migrations::{self, Stamp};
-use crate::snapshot::{self, Header};
-use crate::state::{Entry, Key, State};
+use crate::snapshot::{self, Header, Temperature, Whole};
+use crate::state::{COLD, Entry, Key, State};
 
 /// Where the journal lives, below the store's folder.
 pub(crate) const JOURNAL_DIR: &str = "journal";
@@ -34,6 +36,11 @@ pub(crate) struct Recovered {
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) segments: Vec<FoundSegment>,
     pub(crate) kept: VecDeque<Kept>,
+    /// Writes to cold tables that their snapshot does not have.
+    pub(crate) delta: Delta,
+    pub(crate) cold: KeptCold,
+    /// The cold snapshot that the index was of at an orderly stop.
+    pub(crate) clean_index: Option<u64>,
     /// Journal bytes that were read.
     pub(crate) replayed_bytes: u64,
 }
@@ -52,8 +59,8 @@ pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
     let blobs = Arc::new(Blobs::new(options.disk.clone(), blobs));
     let segments = replay::find_segments(disk, &journal, stamp.store)?;
     let base = load_snapshot(disk, &snapshots, stamp.store, &blobs, &segments)?;
-    let mut redo = Redo::over(base.state, base.end_sequence, options, blobs.clone());
-    let start = match replay::start_for(&segments, redo.from) {
+    let mut redo = Redo::over(base.state, base.end_sequence, base.cold_from, options, blobs.clone());
+    let start = match replay::start_for(&segments, redo.from.min(redo.cold_from)) {
         Some(at) => history_start(disk, &journal, &segments, at, &redo, options.history_bytes),
         None if segments.is_empty() && redo.from == 1 => 0,
         None => return Err(OpenError::damaged(&journal, format!("it does not reach back to sequence {}", redo.from))),
@@ -70,8 +77,10 @@ pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
     if clean.is_some() {
         clean::remove(disk, dir)?;
     }
-    let Redo { state, history, .. } = redo;
-    Ok(Recovered { stamp, state, history, blobs, segments, kept: base.kept, replayed_bytes: end.bytes })
+    let Redo { state, history, delta, .. } = redo;
+    let (kept, cold, clean_index, replayed_bytes) =
+        (base.kept, base.cold, clean.and_then(|clean| clean.index), end.bytes);
+    Ok(Recovered { stamp, state, history, blobs, segments, kept, delta, cold, clean_index, replayed_bytes })
 }
 
 fn list(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>, OpenError> {
@@ -91,6 +100,8 @@ struct Base {
     state: State,
     end_sequence: u64,
     kept: VecDeque<Kept>,
+    cold: KeptCold,
+    cold_from: u64,
 }
 
 /// The newest intact snapshot, or the empty state where the journal goes back to the beginning.
@@ -104,13 +115,17 @@ fn load_snapshot(
     let paths = snapshot_paths(disk, folder)?;
     let mut first_error = None;
     for (at, path) in paths.iter().enumerate() {
-        match snapshot::load(disk, path, store, blobs) {
-            Ok(loaded) => {
+        let loaded = snapshot::load(disk, path, store, blobs).and_then(|loaded| {
+            let cold = check_cold(disk, folder, store, loaded.whole.header.cold_revision)?;
+            Ok((loaded, cold))
+        });
+        match loaded {
+            Ok((loaded, cold)) => {
                 let older = paths.get(at + 1).and_then(|older| kept_unread(disk, older, store));
-                let Header { revision, sequence, .. } = loaded.header;
-                let newest = Kept { revision, sequence, bytes: loaded.bytes, blobs: Some(loaded.blobs) };
+                let Whole { header, end_sequence, bytes } = loaded.whole;
+                let newest = kept_of(&header, bytes, Some(loaded.blobs));
                 let kept = older.into_iter().chain([newest]).collect();
-                return Ok(Base { state: loaded.state, end_sequence: loaded.end_sequence, kept });
+                return Ok(Base { state: loaded.state, end_sequence, kept, cold, cold_from: header.cold_from });
             }
             Err(error) => {
                 tracing::error!(file = %path.display(), %error, "a snapshot cannot be used; trying the one before it");
@@ -124,7 +139,10 @@ fn load_snapshot(
         None if !complete => {
             Err(OpenError::damaged(folder, "it has no snapshot, and the journal does not go back to the beginning"))
         }
-        _ => Ok(Base { state: State::empty(), end_sequence: 1, kept: VecDeque::new() }),
+        _ => {
+            let cold = KeptCold { sequence: 1, ..KeptCold::default() };
+            Ok(Base { state: State::empty(), end_sequence: 1, kept: VecDeque::new(), cold, cold_from: 1 })
+        }
     }
 }
 
@@ -132,7 +150,28 @@ fn load_snapshot(
 fn kept_unread(disk: &dyn Disk, path: &Path, store: Uuid) -> Option<Kept> {
     let file = disk.open(path, Access::Read).ok()?;
     let header = snapshot::read_header(&*file).filter(|header| header.store == store)?;
-    Some(Kept { revision: header.revision, sequence: header.sequence, bytes: file.length().ok()?, blobs: None })
+    Some(kept_of(&header, file.length().ok()?, None))
+}
+
+fn kept_of(header: &Header, bytes: u64, blobs: Option<HashSet<BlobName>>) -> Kept {
+    let Header { revision, sequence, cold_revision, cold_from, .. } = *header;
+    Kept { revision, sequence, bytes, blobs, cold_revision, cold_from }
+}
+
+/// The cold snapshot that a hot one names. Only its header is looked at: it is read whole when the index is made from it.
+fn check_cold(disk: &dyn Disk, folder: &Path, store: Uuid, revision: u64) -> Result<KeptCold, OpenError> {
+    if revision == 0 {
+        return Ok(KeptCold { sequence: 1, ..KeptCold::default() });
+    }
+    let path = folder.join(snapshot::file_name(revision, Temperature::Cold));
+    let file = disk.open(&path, Access::Read).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => OpenError::damaged(&path, "it is missing"),
+        _ => OpenError::io("open", &path, source),
+    })?;
+    let header = snapshot::read_header(&*file).filter(|header| header.store == store && header.revision == revision);
+    let header = header.ok_or_else(|| OpenError::damaged(&path, "its header is not intact"))?;
+    let bytes = file.length().map_err(|source| OpenError::io("ask for the length of", &path, source))?;
+    Ok(KeptCold { revision, sequence: header.sequence, bytes, appended: 0 })
 }
 
 /// The segment to begin with so that the history is complete, at or before the one that redo needs.
@@ -168,6 +207,9 @@ struct Redo {
     from: u64,
     /// From here on the state is exactly what the journal says; below, the snapshot may have been ahead.
     exact_from: u64,
+    /// From here on cold tables need the journal.
+    cold_from: u64,
+    delta: Delta,
     /// What records below `exact_from` have written.
     seen: HashMap<(u16, Key), Entry>,
     /// The revision that the next record must have, once one has been read.
@@ -178,13 +220,14 @@ struct Redo {
 }
 
 impl Redo {
-    fn over(state: State, exact_from: u64, options: &Options, blobs: Arc<Blobs>) -> Self {
+    fn over(state: State, exact_from: u64, cold_from: u64, options: &Options, blobs: Arc<Blobs>) -> Self {
         let now = options.clock.now();
         let span = SignedDuration::try_from(options.history).unwrap_or(SignedDuration::MAX);
         let history_from = now.saturating_sub(span).unwrap_or(Timestamp::MIN);
         let history = History::new(state.revision, options.history, options.history_bytes);
         let from = state.next_sequence;
-        Self { state, history, blobs, from, exact_from, seen: HashMap::new(), next_revision: None, now, history_from }
+        let (delta, seen, next_revision) = (Delta::default(), HashMap::new(), None);
+        Self { state, history, blobs, from, exact_from, cold_from, delta, seen, next_revision, now, history_from }
     }
 
     fn record(&mut self, record: &Record<'_>, path: &Path) -> Result<(), OpenError> {
@@ -223,6 +266,13 @@ impl Redo {
         path: &Path,
     ) -> Result<(), OpenError> {
         let (table, redone) = (operation.table, record.sequence >= self.from);
+        if table & COLD != 0 {
+            return self.cold_operation(operation, revision, record, path);
+        }
+        if !redone && record.time < self.history_from {
+            self.history.restart(revision);
+            return Ok(());
+        }
         let key: Key = operation.key.into();
         let new = match operation.write {
             Write::Put(value) => Some(Entry { value: value.into(), revision }),
@@ -253,6 +303,28 @@ impl Redo {
                 self.history.push(Arc::new(Change { table, key, revision, time: record.time, old, new }));
             }
             _ => self.history.restart(revision),
+        }
+        Ok(())
+    }
+
+    /// Cold tables have no history: nobody watches them, and nobody reads their past.
+    fn cold_operation(
+        &mut self,
+        operation: &Operation<'_>,
+        revision: u64,
+        record: &Record<'_>,
+        path: &Path,
+    ) -> Result<(), OpenError> {
+        let value = match operation.write {
+            Write::Put(value) => Some(value.into()),
+            Write::Delete => None,
+            Write::PutBlob(_) => return Err(OpenError::damaged(path, "a cold table names a blob")),
+        };
+        if record.sequence >= self.cold_from {
+            self.delta.set(operation.table, operation.key.into(), Row { revision, value }, record.sequence);
+        }
+        if record.sequence >= self.from {
+            self.state.revision = revision;
         }
         Ok(())
     }

@@ -15,15 +15,18 @@ use parking_lot::Mutex;
 
 use crate::checkpoint::Walk;
 use crate::committer::Job;
-use crate::db::{CommitError, OpenError, Options, Parts};
+use crate::db::{Options, Parts};
 use crate::disk::faulty::{Cut, Dice, Fault, FaultyDisk};
-use crate::state::{Entry, RawTable};
+use crate::error::{CommitError, OpenError};
+use crate::snapshot::{self, Temperature, Value};
+use crate::state::{ColdTable, Entry, RawTable};
 use crate::transaction::Transaction;
 
 mod cuts;
 mod failures;
 
 const TABLES: [RawTable; 2] = [RawTable::hot(900, "objects"), RawTable::hot(901, "index")];
+const ARCHIVE: ColdTable = RawTable::cold(902, "archive");
 const SEGMENT_BYTES: u64 = 64 << 10;
 
 type Rows = BTreeMap<(u16, Vec<u8>), Entry>;
@@ -33,6 +36,8 @@ type Rows = BTreeMap<(u16, Vec<u8>), Entry>;
 enum Op {
     Put(RawTable, Vec<u8>, Vec<u8>),
     Delete(RawTable, Vec<u8>),
+    PutCold(Vec<u8>, Vec<u8>),
+    DeleteCold(Vec<u8>),
 }
 
 type Outcome = Arc<Mutex<Option<Result<u64, CommitError>>>>;
@@ -54,6 +59,12 @@ impl Job for Script {
                 }
                 Op::Delete(table, key) => {
                     transaction.delete(*table, key);
+                }
+                Op::PutCold(key, value) => {
+                    transaction.put_cold(ARCHIVE, key, value.clone());
+                }
+                Op::DeleteCold(key) => {
+                    transaction.delete_cold(ARCHIVE, key);
                 }
             }
         }
@@ -83,9 +94,11 @@ impl Model {
             let (table, key, value) = match op {
                 Op::Put(table, key, value) => (table.id, key, Some(value)),
                 Op::Delete(table, key) => (table.id, key, None),
+                Op::PutCold(key, value) => (ARCHIVE.stored_id(), key, Some(value)),
+                Op::DeleteCold(key) => (ARCHIVE.stored_id(), key, None),
             };
-            let at = (table, key.clone());
-            if value.is_none() && !self.rows.contains_key(&at) {
+            let (at, cold) = ((table, key.clone()), table == ARCHIVE.stored_id());
+            if value.is_none() && !cold && !self.rows.contains_key(&at) {
                 continue;
             }
             self.revision += 1;
@@ -94,7 +107,9 @@ impl Model {
                 Some(entry) => self.rows.insert(at, entry.clone()),
                 None => self.rows.remove(&at),
             };
-            self.changes.push((self.revision, table, key.clone(), old, new));
+            if !cold {
+                self.changes.push((self.revision, table, key.clone(), old, new));
+            }
         }
     }
 }
@@ -113,6 +128,7 @@ struct Simulation {
     dice: Dice,
     disk: FaultyDisk,
     clock: Clock,
+    cold_journal_bytes: u64,
     parts: Parts,
     walk: Option<Walk>,
     model: Model,
@@ -122,25 +138,41 @@ fn options(disk: &FaultyDisk, clock: &Clock) -> Options {
     let mut options = Options::at(PathBuf::from("/store"));
     options.disk = Arc::new(disk.clone());
     options.clock = clock.clone();
+    options.index = None;
     options.segment_bytes = SEGMENT_BYTES;
     options.free_bytes_min = SEGMENT_BYTES;
     options.checkpoint_bytes = 3 * SEGMENT_BYTES;
     options
 }
 
+fn open(disk: &FaultyDisk, clock: &Clock, cold_journal_bytes: u64) -> Result<Parts, OpenError> {
+    let mut parts = Parts::open(&options(disk, clock))?;
+    parts.checkpointer.cold_journal_bytes = cold_journal_bytes;
+    Ok(parts)
+}
+
 impl Simulation {
     fn start(seed: u64, capacity: u64) -> Self {
         let disk = FaultyDisk::new(seed, capacity);
         let clock = Clock::manual(Timestamp::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        let parts = Parts::open(&options(&disk, &clock)).expect("a new store opens");
-        Self { dice: Dice::new(seed), disk, clock, parts, walk: None, model: Model::default() }
+        // Cold snapshots as often as hot ones, or seldom, so that the journal is kept for them.
+        let cold_journal_bytes = if seed.is_multiple_of(2) { SEGMENT_BYTES } else { 12 * SEGMENT_BYTES };
+        let parts = open(&disk, &clock, cold_journal_bytes).expect("a new store opens");
+        Self { dice: Dice::new(seed), disk, clock, cold_journal_bytes, parts, walk: None, model: Model::default() }
     }
 
     /// A transaction by chance: an object and its index entry, now and then a deletion, now and then something large.
     fn random_ops(&mut self) -> Vec<Op> {
         let key = format!("k{}", self.dice.below(40)).into_bytes();
         if self.dice.one_in(6) {
-            return TABLES.iter().map(|table| Op::Delete(*table, key.clone())).collect();
+            // What is deleted moves to the archive, from which something goes now and then.
+            let mut ops: Vec<Op> = TABLES.iter().map(|table| Op::Delete(*table, key.clone())).collect();
+            let archived = format!("a{}", self.dice.below(60)).into_bytes();
+            ops.push(match self.dice.below(4) {
+                0 => Op::DeleteCold(archived),
+                size => Op::PutCold(archived, self.dice.roll().to_le_bytes().repeat(size as usize * 300)),
+            });
+            return ops;
         }
         let length = match self.dice.below(40) {
             0 => 70_000,
@@ -221,22 +253,46 @@ impl Simulation {
             // A failure shows in what can be recovered.
             let _failed = self.parts.checkpointer.finish(walk);
         }
+        if self.dice.one_in(3) {
+            self.parts.checkpointer.index.take_over_without_index(&self.parts.shared);
+        }
         self.clock.advance(Duration::from_secs(self.dice.below(4)));
     }
 
     /// The next boot, from what the disk has kept.
     fn reopen(&mut self, disk: FaultyDisk) -> Result<(), OpenError> {
         self.walk = None;
-        let options = options(&disk, &self.clock);
-        self.parts = Parts::open(&options)?;
+        self.parts = open(&disk, &self.clock, self.cold_journal_bytes)?;
         self.disk = disk;
         Ok(())
     }
 
+    /// All rows: those in memory, and those of cold tables from their snapshot and what came after it.
     fn rows(&self) -> Rows {
+        self.read_rows().expect("the cold snapshot is intact")
+    }
+
+    fn read_rows(&self) -> Result<Rows, OpenError> {
         let stored = self.parts.shared.stored.read();
         let rows = stored.state.chunk(None, usize::MAX);
-        rows.into_iter().map(|(table, key, entry)| ((table, key.to_vec()), entry)).collect()
+        let mut rows: Rows = rows.into_iter().map(|(table, key, entry)| ((table, key.to_vec()), entry)).collect();
+        let revision = self.parts.checkpointer.cold.revision;
+        if revision > 0 {
+            let path = PathBuf::from("/store/snapshots").join(snapshot::file_name(revision, Temperature::Cold));
+            snapshot::read(&self.disk, &path, self.parts.store, &mut |row| {
+                let Value::Inline(value) = row.value else { panic!("a cold table names a blob") };
+                rows.insert((row.table, row.key.to_vec()), Entry { value: value.into(), revision: row.revision });
+                Ok(())
+            })?;
+        }
+        for ((table, key), row) in stored.cold.rows() {
+            let at = (*table, key.to_vec());
+            match row.value.clone() {
+                Some(value) => rows.insert(at, Entry { value, revision: row.revision }),
+                None => rows.remove(&at),
+            };
+        }
+        Ok(rows)
     }
 
     /// Compares state, revision and history with the model.

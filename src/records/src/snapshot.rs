@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! file    = header chunk* end
-//! header  = magic[8] version:u32 store[16] sequence:u64 revision:u64 crc:u32
+//! header  = magic[8] version:u32 store[16] sequence:u64 revision:u64 cold_revision:u64 cold_from:u64 crc:u32
 //! chunk   = length:u32 crc:u32 row*                      (length > 0)
 //! row     = table:u16 kind:u8 revision:u64 key_length:u32 key value_length:u32 value
 //! end     = 0:u32 end_sequence:u64 rows:u64 crc:u32      (the CRC goes on from the last chunk's)
@@ -21,14 +21,14 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::blobs::{Blobs, blob_name};
-use crate::db::OpenError;
 use crate::disk::{Access, Disk, File};
+use crate::error::OpenError;
 use crate::journal::format::{BlobName, Reader};
 use crate::state::{Entry, Key, State};
 
 const MAGIC: [u8; 8] = *b"KFRECSNP";
 const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 48;
+const HEADER_BYTES: usize = 64;
 const END_BYTES: usize = 24;
 /// Written to the file in pieces of about this size.
 const WRITE_BYTES: usize = 1 << 20;
@@ -48,6 +48,19 @@ pub(crate) struct Header {
     pub(crate) sequence: u64,
     /// The revision of the last record below `sequence`.
     pub(crate) revision: u64,
+    /// The cold snapshot that belongs to it; 0 for none.
+    pub(crate) cold_revision: u64,
+    /// From here on the journal holds what that one lacks.
+    pub(crate) cold_from: u64,
+}
+
+/// Which tables a snapshot holds; the two kinds have files of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Temperature {
+    /// Tables in memory; large values are blobs.
+    Hot,
+    /// Tables on disk; every value is in the file.
+    Cold,
 }
 
 impl Header {
@@ -58,6 +71,8 @@ impl Header {
         bytes.extend_from_slice(self.store.as_bytes());
         bytes.extend_from_slice(&self.sequence.to_le_bytes());
         bytes.extend_from_slice(&self.revision.to_le_bytes());
+        bytes.extend_from_slice(&self.cold_revision.to_le_bytes());
+        bytes.extend_from_slice(&self.cold_from.to_le_bytes());
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -67,18 +82,22 @@ impl Header {
         let mut reader = Reader(bytes);
         let intact = reader.take(MAGIC.len())? == MAGIC && reader.u32()? == VERSION;
         let store = Uuid::from_slice(reader.take(16)?).ok()?;
-        let (sequence, revision, crc) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        let (sequence, revision) = (reader.u64()?, reader.u64()?);
+        let (cold_revision, cold_from, crc) = (reader.u64()?, reader.u64()?, reader.u32()?);
         let intact = intact && crc == crc32c::crc32c(bytes.get(..HEADER_BYTES - 4)?);
-        intact.then_some((Self { store, sequence, revision }, crc))
+        intact.then_some((Self { store, sequence, revision, cold_revision, cold_from }, crc))
     }
 }
 
 /// The file name of the snapshot that was begun at a revision.
-pub(crate) fn file_name(revision: u64) -> String {
-    format!("{revision:020}.snap")
+pub(crate) fn file_name(revision: u64, temperature: Temperature) -> String {
+    match temperature {
+        Temperature::Hot => format!("{revision:020}.snap"),
+        Temperature::Cold => format!("{revision:020}.cold"),
+    }
 }
 
-/// The revision in a snapshot's file name.
+/// The revision in the file name of a hot snapshot.
 pub(crate) fn file_revision(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".snap")?;
     (digits.len() == 20).then(|| digits.parse().ok())?
@@ -95,16 +114,22 @@ pub(crate) struct Writer {
     crc: u32,
     rows: u64,
     blobs: HashSet<BlobName>,
+    temperature: Temperature,
 }
 
 impl Writer {
-    pub(crate) fn create(disk: &dyn Disk, folder: &Path, header: &Header) -> io::Result<Self> {
-        let path = folder.join(file_name(header.revision));
-        let draft = path.with_extension("tmp");
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        folder: &Path,
+        header: &Header,
+        temperature: Temperature,
+    ) -> io::Result<Self> {
+        let name = file_name(header.revision, temperature);
+        let (path, draft) = (folder.join(&name), folder.join(format!("{name}.tmp")));
         let file = disk.open(&draft, Access::Create)?;
         let buffer = header.encode();
         let crc = crc32c::crc32c(&buffer);
-        Ok(Self { file, draft, path, buffer, offset: 0, crc, rows: 0, blobs: HashSet::new() })
+        Ok(Self { file, draft, path, buffer, offset: 0, crc, rows: 0, blobs: HashSet::new(), temperature })
     }
 
     /// Adds rows, which must follow all earlier ones in the order (table, key).
@@ -114,7 +139,7 @@ impl Writer {
         }
         let mut chunk = Vec::new();
         for (table, key, entry) in rows {
-            let blob = blob_name(&entry.value);
+            let blob = if self.temperature == Temperature::Hot { blob_name(&entry.value) } else { None };
             let named = blob.map(|name| name.encode());
             let (kind, value) = named.as_ref().map_or((INLINE, &*entry.value), |name| (BLOB, &name[..]));
             self.blobs.extend(blob);
@@ -158,29 +183,33 @@ impl Writer {
     }
 }
 
-/// A snapshot that was read whole and found intact.
-#[derive(Debug)]
-pub(crate) struct Loaded {
+/// What a snapshot that was read to its end says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole {
     pub(crate) header: Header,
     /// The journal must reach at least this far.
     pub(crate) end_sequence: u64,
-    pub(crate) state: State,
-    pub(crate) blobs: HashSet<BlobName>,
     pub(crate) bytes: u64,
 }
 
-/// Reads a snapshot, streaming.
-pub(crate) fn load(disk: &dyn Disk, path: &Path, store: Uuid, blobs: &Blobs) -> Result<Loaded, OpenError> {
+/// Reads a snapshot, streaming, row by row. Only when this returns `Ok` were the rows what was written.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    path: &Path,
+    store: Uuid,
+    visit: &mut dyn FnMut(Row<'_>) -> Result<(), OpenError>,
+) -> Result<Whole, OpenError> {
     let file = disk.open(path, Access::Read).map_err(|source| OpenError::io("open", path, source))?;
     let mut stream = Stream { file, path, buffer: Vec::new(), at: 0, offset: 0 };
     let bytes = stream.need(HEADER_BYTES)?;
     let (header, _) = Header::decode(bytes).ok_or_else(|| OpenError::damaged(path, "its header is not intact"))?;
-    if header.store != store || file_name(header.revision) != path.file_name().unwrap_or_default().to_string_lossy() {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if header.store != store || !name.starts_with(&format!("{:020}.", header.revision)) {
         return Err(OpenError::damaged(path, "it belongs to another store or revision"));
     }
     let mut crc = crc32c::crc32c(bytes);
     stream.skip(HEADER_BYTES);
-    let mut rows = Rows { state: State::default(), count: 0, last: None, blobs: HashSet::new() };
+    let mut count = 0;
     loop {
         let length = Reader(stream.need(4)?).u32().unwrap_or(0) as usize;
         if length == 0 {
@@ -195,23 +224,58 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path, store: Uuid, blobs: &Blobs) -> 
         if chunk.1 != Some(crc) {
             return Err(OpenError::damaged(path, "the checksum of a chunk does not fit"));
         }
-        rows.add(chunk.2, blobs, path)?;
+        let mut rows = Reader(chunk.2);
+        while !rows.0.is_empty() {
+            let row = decode_row(&mut rows).ok_or_else(|| OpenError::damaged(path, "a row cannot be decoded"))?;
+            visit(row)?;
+            count += 1;
+        }
         stream.skip(8 + length);
     }
     let end = stream.need(END_BYTES)?;
+    let computed = crc32c::crc32c_append(crc, end.get(..END_BYTES - 4).unwrap_or_default());
     let mut reader = Reader(end);
     let parts = (reader.u32(), reader.u64(), reader.u64(), reader.u32());
-    let computed = crc32c::crc32c_append(crc, end.get(..END_BYTES - 4).unwrap_or_default());
-    let (_, Some(end_sequence), Some(count), Some(stored)) = parts else {
-        return Err(OpenError::damaged(path, "it has no end"));
-    };
-    if stored != computed || count != rows.count {
-        return Err(OpenError::damaged(path, "its end does not fit"));
+    match parts {
+        (_, Some(end_sequence), Some(rows), Some(stored)) if stored == computed && rows == count => {
+            Ok(Whole { header, end_sequence, bytes: stream.offset })
+        }
+        _ => Err(OpenError::damaged(path, "its end does not fit")),
     }
-    let Rows { mut state, blobs, .. } = rows;
-    state.revision = header.revision;
-    state.next_sequence = header.sequence;
-    Ok(Loaded { header, end_sequence, state, blobs, bytes: stream.offset })
+}
+
+/// A hot snapshot that was read whole and found intact.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) whole: Whole,
+    pub(crate) state: State,
+    pub(crate) blobs: HashSet<BlobName>,
+}
+
+/// Loads a hot snapshot.
+pub(crate) fn load(disk: &dyn Disk, path: &Path, store: Uuid, blobs: &Blobs) -> Result<Loaded, OpenError> {
+    let mut state = State::default();
+    let mut named = HashSet::new();
+    let mut last: Option<(u16, Key)> = None;
+    let whole = read(disk, path, store, &mut |row| {
+        let key: Key = row.key.into();
+        if last.as_ref().is_some_and(|(table, last)| (*table, last) >= (row.table, &key)) {
+            return Err(OpenError::damaged(path, "its rows are out of order"));
+        }
+        let value = match row.value {
+            Value::Inline(bytes) => bytes.into(),
+            Value::Blob(name) => {
+                named.insert(name);
+                blobs.load(&name, 0)?
+            }
+        };
+        last = Some((row.table, key.clone()));
+        state.set(row.table, key, Some(Entry { value, revision: row.revision }));
+        Ok(())
+    })?;
+    state.revision = whole.header.revision;
+    state.next_sequence = whole.header.sequence;
+    Ok(Loaded { whole, state, blobs: named })
 }
 
 /// Only the header of a snapshot, if that is intact.
@@ -221,46 +285,18 @@ pub(crate) fn read_header(file: &dyn File) -> Option<Header> {
     Header::decode(bytes.get(..read)?).map(|(header, _)| header)
 }
 
-/// Rows on their way into a state.
-struct Rows {
-    state: State,
-    count: u64,
-    last: Option<(u16, Key)>,
-    blobs: HashSet<BlobName>,
+/// A row of a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) table: u16,
+    pub(crate) revision: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: Value<'a>,
 }
 
-impl Rows {
-    fn add(&mut self, chunk: &[u8], blobs: &Blobs, path: &Path) -> Result<(), OpenError> {
-        let mut reader = Reader(chunk);
-        while !reader.0.is_empty() {
-            let row = decode_row(&mut reader).ok_or_else(|| OpenError::damaged(path, "a row cannot be decoded"))?;
-            let key: Key = row.key.into();
-            if self.last.as_ref().is_some_and(|(table, last)| (*table, last) >= (row.table, &key)) {
-                return Err(OpenError::damaged(path, "its rows are out of order"));
-            }
-            let value = match row.value {
-                Value::Inline(bytes) => bytes.into(),
-                Value::Blob(name) => {
-                    self.blobs.insert(name);
-                    blobs.load(&name, 0)?
-                }
-            };
-            self.last = Some((row.table, key.clone()));
-            self.state.set(row.table, key, Some(Entry { value, revision: row.revision }));
-            self.count += 1;
-        }
-        Ok(())
-    }
-}
-
-struct Row<'a> {
-    table: u16,
-    revision: u64,
-    key: &'a [u8],
-    value: Value<'a>,
-}
-
-enum Value<'a> {
+/// Its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
     Inline(&'a [u8]),
     Blob(BlobName),
 }

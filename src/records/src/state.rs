@@ -36,7 +36,33 @@ pub struct RawTable {
 impl RawTable {
     /// A table that lives in memory: reads never wait, and it is there as soon as the store is open.
     pub const fn hot(id: u16, name: &'static str) -> Self {
+        assert!(id & COLD == 0, "table numbers end at 32767");
         Self { id, name }
+    }
+
+    /// A table that lives on disk, for what is many and seldom read: it costs no memory, is read through
+    /// [`crate::Cold`], and may be unavailable for a while after an unclean stop.
+    pub const fn cold(id: u16, name: &'static str) -> ColdTable {
+        assert!(id & COLD == 0, "table numbers end at 32767");
+        ColdTable { id, name }
+    }
+}
+
+/// Set in the number under which journal and snapshots hold a cold table.
+pub(crate) const COLD: u16 = 1 << 15;
+
+/// Names a table that lives on disk, behind a disposable index. See [`RawTable::cold`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColdTable {
+    /// The number under which the table is stored.
+    pub id: u16,
+    /// For messages.
+    pub name: &'static str,
+}
+
+impl ColdTable {
+    pub(crate) fn stored_id(self) -> u16 {
+        self.id | COLD
     }
 }
 

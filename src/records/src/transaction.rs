@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::feed::{Change, Gone, Shared};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::state::{self, Entry, Key, Patch, RawTable, State};
+use crate::state::{self, COLD, ColdTable, Entry, Key, Patch, RawTable, State};
 
 /// Reading, the same on a [`View`], in a [`Transaction`] and on a [`Past`].
 pub trait Read {
@@ -146,6 +146,20 @@ impl<'a> Transaction<'a> {
         Some(self.change(table.id, key, None))
     }
 
+    /// Sets a key of a cold table; becomes durable together with everything else in this transaction. Cold tables cannot be
+    /// read in a transaction, and nobody watches them. Gives the revision that the write will have.
+    pub fn put_cold(&mut self, table: ColdTable, key: &[u8], value: Vec<u8>) -> u64 {
+        if key.len() > KEY_BYTES_MAX {
+            self.oversize = Some(key.len() as u64);
+        }
+        self.change(table.stored_id(), key, Some(value.into()))
+    }
+
+    /// Removes a key of a cold table, whether it is there or not. Gives the revision of the removal.
+    pub fn delete_cold(&mut self, table: ColdTable, key: &[u8]) -> u64 {
+        self.change(table.stored_id(), key, None)
+    }
+
     fn lookup(&self, table: u16, key: &[u8]) -> Option<&Entry> {
         match self.own.get(table, key).or_else(|| self.batch.get(table, key)) {
             Some(patched) => patched.as_ref(),
@@ -154,7 +168,8 @@ impl<'a> Transaction<'a> {
     }
 
     fn change(&mut self, table: u16, key: &[u8], value: Option<Arc<[u8]>>) -> u64 {
-        let old = self.lookup(table, key).cloned();
+        // What a cold table had is not looked at: the overlay may know it, the index is not asked.
+        let old = if table & COLD == 0 { self.lookup(table, key).cloned() } else { None };
         let revision = self.own.revision + 1;
         let key: Key = key.into();
         let new = value.map(|value| Entry { value, revision });

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::format::{self, FoundBatch, Record, SegmentHeader};
 use super::{segment_name, segment_number};
-use crate::db::OpenError;
 use crate::disk::{Access, Disk};
+use crate::error::OpenError;
 use crate::limits::BLOCK;
 
 /// A segment that was found.

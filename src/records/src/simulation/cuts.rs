@@ -39,9 +39,9 @@ fn reboot(simulation: &mut Simulation, mode: Cut) {
 /// The batch in flight may be there, as a whole, but for transactions whose blobs could not be written.
 pub(super) fn settle_doubt(simulation: &mut Simulation, in_doubt: &[Vec<Op>]) {
     let has_blob = |ops: &Vec<Op>| ops.iter().any(|op| matches!(op, Op::Put(_, _, value) if value.len() > 64 << 10));
-    let rows = simulation.rows();
+    let (rows, revision) = (simulation.rows(), simulation.parts.shared.stored.read().state.revision);
     let blobs = in_doubt.iter().filter(|ops| has_blob(ops)).count();
-    if rows == simulation.model.rows {
+    if rows == simulation.model.rows && revision == simulation.model.revision {
         return;
     }
     for kept in 0u32..1 << blobs {
@@ -53,7 +53,7 @@ pub(super) fn settle_doubt(simulation: &mut Simulation, in_doubt: &[Vec<Op>]) {
             }
             blob += u32::from(has_blob(ops));
         }
-        if model.rows == rows {
+        if model.rows == rows && model.revision == revision {
             simulation.model = model;
             return;
         }

@@ -96,8 +96,11 @@ fn stopped(seed: u64) -> Simulation {
         simulation.commit().expect("nothing fails here");
         simulation.maintain();
     }
-    let clean =
-        Clean { store: simulation.parts.store, next_sequence: simulation.parts.committer.journal.next_sequence() };
+    let clean = Clean {
+        store: simulation.parts.store,
+        next_sequence: simulation.parts.committer.journal.next_sequence(),
+        index: None,
+    };
     clean::write(&simulation.disk, &PathBuf::from("/store"), clean).expect("written");
     simulation
 }
@@ -113,6 +116,8 @@ fn check_damage(seed: u64) {
     let (offset, mask) = (simulation.dice.below(length as u64) as usize, 1 << simulation.dice.below(8));
     disk.flip(&path, offset, mask);
     match simulation.reopen(disk) {
+        // Cold snapshots are read whole only when the index is made from them, which then refuses.
+        Ok(()) if simulation.read_rows().is_err() => {}
         Ok(()) => simulation.verify(),
         Err(OpenError::Damaged { .. } | OpenError::NewerFormat { .. }) => {}
         Err(error) => panic!("{} at {offset}: {error:?}", path.display()),
@@ -188,7 +193,8 @@ fn a_damaged_newest_snapshot_is_replaced_by_the_older_one_and_the_journal() {
         let mut simulation = stopped(seed);
         let disk = simulation.disk.cut_power(Cut::KeepAll, seed);
         let newest = simulation.parts.checkpointer.kept.back().expect("there are two").revision;
-        let path = PathBuf::from("/store/snapshots").join(crate::snapshot::file_name(newest));
+        let path = PathBuf::from("/store/snapshots")
+            .join(crate::snapshot::file_name(newest, crate::snapshot::Temperature::Hot));
         disk.flip(&path, 60 + simulation.dice.below(200) as usize, 0x10);
         simulation.reopen(disk).expect("the older one serves");
         simulation.verify();

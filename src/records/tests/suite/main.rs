@@ -7,6 +7,7 @@ use records::contract::{self, Backend};
 use records::disk::faulty::FaultyDisk;
 use records::{Db, Options};
 
+mod cold;
 mod full;
 mod limits;
 
@@ -21,7 +22,10 @@ impl Folder {
 
 impl Backend for Folder {
     fn open(&self) -> Db {
-        Db::open(Options::at(self.0.path())).expect("the store opens")
+        let mut options = Options::at(self.0.path());
+        // So that checkpoints come often and cold tables reach their index.
+        options.checkpoint_bytes = 256 << 10;
+        Db::open(options).expect("the store opens")
     }
 }
 
@@ -36,9 +40,10 @@ impl Memory {
     fn options(&self) -> Options {
         let mut options = Options::at(PathBuf::from("/store"));
         options.disk = Arc::new(self.0.clone());
-        options.segment_bytes = 1 << 20;
+        options.index = None;
+        options.segment_bytes = 256 << 10;
         options.free_bytes_min = 1 << 20;
-        options.checkpoint_bytes = 1 << 20;
+        options.checkpoint_bytes = 256 << 10;
         options
     }
 }
@@ -79,4 +84,5 @@ contract! {
     a_closed_store_says_so
     a_slow_watcher_is_cut_off_and_told
     progress_follows_what_others_write
+    cold_tables_hold_what_was_moved_there
 }
