@@ -71,6 +71,7 @@ impl Controller {
         match phase {
             Phase::Waiting(reason) => self.tell(&run_id, Event::PodWaits { of, reason }).await,
             Phase::Running(at) => {
+                let at = self.precisely(at);
                 self.logs.follow(&run_id, &of, &pod);
                 self.tell(&run_id, Event::PodStarted { of, at, pod: summary }).await;
             }
@@ -85,6 +86,12 @@ impl Controller {
                 }
             }
         }
+    }
+
+    /// Kubernetes tells whole seconds; what was seen within the last of them was seen now.
+    pub(super) fn precisely(&self, at: Timestamp) -> Timestamp {
+        let now = self.context.store.now();
+        if now.duration_since(at).as_secs() <= 1 { now } else { at }
     }
 
     /// A pod that went away before its end was seen: somebody took our finalizer off.

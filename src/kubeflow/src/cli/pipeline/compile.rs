@@ -21,7 +21,11 @@ pub(super) fn python(file: &Path) -> Result<String> {
     for interpreter in INTERPRETERS {
         #[expect(clippy::disallowed_methods, reason = "the user's own kfp compiles: one of the five homes of children")]
         let mut command = std::process::Command::new(interpreter);
-        command.args(["-m", "kfp.cli", "dsl", "compile", "--py"]).arg(file).arg("--output").arg(&target.0);
+        command
+            .args(["-c", "from kfp.cli.__main__ import main; main()", "dsl", "compile", "--py"])
+            .arg(file)
+            .arg("--output")
+            .arg(&target.0);
         let done = match command.output() {
             Ok(done) => done,
             Err(error) => {
