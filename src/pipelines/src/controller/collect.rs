@@ -25,12 +25,10 @@ const LOST: &str = "ContainerStatusUnknown";
 impl Controller {
     /// Reads what a pod left behind and tells its run.
     pub(super) async fn collect(&self, run_id: &str, of: PodOf, pod: Pod) {
-        self.logs.finish(run_id, &of, &pod).await;
         let ended = main(&pod).and_then(|status| status.state.as_ref()?.terminated.clone());
-        let at = ended
-            .as_ref()
-            .and_then(|ended| ended.finished_at.as_ref())
-            .map_or_else(|| self.context.store.now(), |at| at.0);
+        let at = ended.as_ref().and_then(|ended| ended.finished_at.as_ref()).map(|at| self.precisely(at.0));
+        let at = at.unwrap_or_else(|| self.context.store.now());
+        self.logs.finish(run_id, &of, &pod).await;
         let outcome = self.outcome(run_id, &of, &pod, ended, at).await;
         self.tell(run_id, Event::PodEnded { of, outcome, at, pod: summary(&pod) }).await;
     }
