@@ -68,7 +68,7 @@ class Platform:
                 keep[name] = value
         cache = os.environ.get("KUBEFLOW_TEST_CACHE", tempfile.gettempdir())
         keep["PATH"] = f"{pathlib.Path(sys.executable).parent}:{keep.get('PATH', '/usr/bin:/bin')}"
-        keep["UV_CACHE_DIR"] = f"{cache}/uv-{self.user or 'own'}"
+        keep["UV_CACHE_DIR"] = str(home / "uv-cache") if self.user else f"{cache}/uv"
         return {**keep, "HOME": str(home), "KUBEFLOW_LOG": "info", **self.environment}
 
     def start(self, wrapper=()):

@@ -79,8 +79,8 @@ def open_folder(user):
     try:
         if user:
             folder.chmod(0o755)
-            for tool in (base.BINARY, shutil.which("uv", path=f"{pathlib.Path(base.sys.executable).parent}:{os.environ['PATH']}")):
-                shutil.copy(tool, folder)
+            shutil.copy(base.BINARY, folder / "kubeflow")
+            shutil.copy(shutil.which("uv", path=f"{pathlib.Path(base.sys.executable).parent}:{os.environ['PATH']}"), folder / "uv")
             shutil.chown(folder, user, user)
         yield folder
     finally:
