@@ -62,6 +62,7 @@ fn main() -> Result<()> {
         below |= ratio < floor;
         println!("{writers:>8} {:>28} {:>28} {ratio:>7.1}x {floor:>6.1}x", line(&ours), line(&theirs));
     }
+    measure_first(&runtime, &arguments.dir)?;
     for records in [10_000, 100_000] {
         measure_open(&runtime, &arguments.dir.join(format!("open-{records}")), records)?;
     }
@@ -167,6 +168,29 @@ fn measure_sqlite(dir: &Path, writers: usize, seconds: f64) -> Result<Figures> {
     anyhow::ensure!(!failed.load(Ordering::Relaxed), "an insert into SQLite failed");
     std::fs::remove_dir_all(dir).context("remove the database")?;
     Ok(figures(latencies.into_inner().unwrap_or_default(), took))
+}
+
+/// Time from nothing to the first durable commit, and again on the folder that this has left.
+fn measure_first(runtime: &tokio::runtime::Runtime, dir: &Path) -> Result<()> {
+    let (mut empty, mut again) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        let dir = dir.join(format!("first-{round}"));
+        for times in [&mut empty, &mut again] {
+            let begun = Instant::now();
+            let db = Db::open(Options::at(&dir)).context("open the store")?;
+            let put = db.transact(move |tx| Ok::<_, ()>(tx.put(TABLE, b"first", vec![1])));
+            runtime.block_on(put).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            runtime.block_on(db.close()).context("close the store")?;
+        }
+        std::fs::remove_dir_all(&dir).context("remove the store")?;
+    }
+    println!(
+        "open and first commit: {:.0} ms on an empty folder, {:.0} ms on an existing one",
+        median(&mut empty),
+        median(&mut again)
+    );
+    Ok(())
 }
 
 /// Time to open a store from its journal alone, and from a snapshot.

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -227,16 +228,23 @@ impl Spares {
         !pool.closing && pool.ready.len() < self.limits.count
     }
 
-    /// The background thread: tends the pool when one was taken, and every second.
+    /// The background thread: tends the pool when one was taken, and every second; but not in the first second, in which
+    /// the platform starts and its first writes should have the disk for themselves.
     pub(crate) fn run(&self) {
+        let quiet_until = Instant::now() + PROBE_EVERY;
         loop {
+            let mut pool = self.pool.lock();
+            while !pool.closing && Instant::now() < quiet_until {
+                self.wake.wait_until(&mut pool, quiet_until);
+            }
+            if pool.closing {
+                return;
+            }
+            drop(pool);
             self.tend();
             let mut pool = self.pool.lock();
             if !pool.closing {
                 self.wake.wait_for(&mut pool, PROBE_EVERY);
-            }
-            if pool.closing {
-                return;
             }
         }
     }
