@@ -145,8 +145,8 @@ impl Waiting {
 }
 
 impl Room {
-    /// Why a pod does not fit here; empty if it does.
-    fn refuses(&self, pod: &Waiting) -> Vec<String> {
+    /// Why a pod may not be here at all, however much room there is.
+    fn bars(&self, pod: &Waiting) -> Vec<String> {
         let mut out = Vec::new();
         if !self.known || self.cordoned {
             out.push("node(s) were unschedulable".to_owned());
@@ -165,6 +165,12 @@ impl Room {
         if pod.selector.iter().any(|(k, v)| self.labels.get(k) != Some(v)) {
             out.push("node(s) didn't match Pod's node affinity/selector".to_owned());
         }
+        out
+    }
+
+    /// Why a pod does not fit here; empty if it does.
+    fn refuses(&self, pod: &Waiting) -> Vec<String> {
+        let mut out = self.bars(pod);
         if !out.is_empty() {
             return out;
         }
@@ -285,12 +291,17 @@ impl Accounts {
     pub fn place(&mut self, limit: usize) -> Vec<Placement> {
         let mut out = Vec::new();
         let mut full: Vec<Amount> = Vec::new();
-        for rank in self.queue.clone() {
-            if out.len() >= limit {
+        if !self.any_place_left() {
+            return out;
+        }
+        let order: Vec<String> = self.queue.iter().map(|rank| rank.3.clone()).collect();
+        for uid in order {
+            if out.len() >= limit || !self.any_place_left() {
                 break;
             }
-            let Some(pod) = self.waiting.get(&rank.3).cloned() else { continue };
-            if full.contains(&pod.wants) && pod.selector.is_empty() {
+            let Some(pod) = self.waiting.get(&uid).cloned() else { continue };
+            // What did not fit for want of room will not fit for another pod that may be anywhere.
+            if full.contains(&pod.wants) && self.nodes.values().all(|room| room.bars(&pod).is_empty()) {
                 continue;
             }
             let best = self
@@ -305,13 +316,19 @@ impl Accounts {
                     self.charge(&pod.uid, &node, pod.wants);
                     out.push(Placement { pod, node });
                 }
-                None => full.push(pod.wants),
+                None if self.nodes.values().all(|room| room.bars(&pod).is_empty()) => full.push(pod.wants),
+                None => {}
             }
             if full.len() >= PROBES_LIMIT {
                 break;
             }
         }
         out
+    }
+
+    /// Whether any node takes one more pod at all: a long queue before a full node costs nothing.
+    fn any_place_left(&self) -> bool {
+        self.nodes.values().any(|room| room.known && !room.cordoned && room.used.pods < room.allocatable.pods)
     }
 
     /// Waiting pods in order.
@@ -383,6 +400,17 @@ mod tests {
         assert_eq!(place(&mut accounts), ["high"]);
         let waiting = accounts.waiting();
         assert_eq!(accounts.why(&waiting[0]), "0/1 nodes are available: 1 Too many pods.");
+    }
+
+    #[test]
+    fn a_pod_that_may_be_nowhere_holds_nobody_up() {
+        let mut accounts = Accounts::default();
+        accounts.apply_node(&node("10", "8"));
+        let mut picky = pod("a-picky", "0", 0);
+        picky.spec.node_selector.insert("no.example/such".into(), "node".into());
+        accounts.apply_pod(&picky);
+        accounts.apply_pod(&pod("b", "0", 0));
+        assert_eq!(place(&mut accounts), ["b"]);
     }
 
     #[test]
