@@ -109,9 +109,9 @@ impl Device {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the file system off.
+    /// Takes the file system off. Not waited for: another process's mount namespace may hold on to it for as long as it likes.
     pub fn unmount(self) -> Log {
-        self.session.join();
+        drop(self.session);
         std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -4,13 +4,18 @@
 //! only when the store says that both are durable.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use records::{Db, Options, RawTable};
+use records::{ColdTable, Db, Options, RawTable};
 use rusqlite::OptionalExtension;
 
 const OBJECTS: RawTable = RawTable::hot(900, "objects");
 const INDEX: RawTable = RawTable::hot(901, "index");
+/// Ours writes the index entry a third time, into a cold table, which must agree.
+const ARCHIVE: ColdTable = RawTable::cold(902, "archive");
+/// Longer than the index of cold tables takes to be made again.
+const COLD_LIMIT: Duration = Duration::from_secs(20);
 
 /// The object and the index entry of a key.
 pub type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -61,6 +66,7 @@ impl Store for Ours {
         let key = key.to_owned();
         let committed = self.runtime.block_on(self.db.transact(move |tx| {
             tx.put(OBJECTS, key.as_bytes(), object);
+            tx.put_cold(ARCHIVE, key.as_bytes(), index.clone());
             tx.put(INDEX, key.as_bytes(), index);
             Ok::<_, std::convert::Infallible>(())
         }));
@@ -69,7 +75,17 @@ impl Store for Ours {
 
     fn get(&self, key: &str) -> Result<Pair> {
         let get = |table| self.db.read(|view| view.get(table, key.as_bytes())).map(|entry| entry.value.to_vec());
-        Ok((get(OBJECTS), get(INDEX)))
+        let (object, index) = (get(OBJECTS), get(INDEX));
+        let begun = Instant::now();
+        let archived = loop {
+            match self.runtime.block_on(self.db.cold().get(ARCHIVE, key.as_bytes())) {
+                Ok(archived) => break archived.map(|entry| entry.value.to_vec()),
+                Err(why) => anyhow::ensure!(begun.elapsed() < COLD_LIMIT, "hangs: {why}"),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        anyhow::ensure!(archived == index, "torn: the cold table differs for {key}");
+        Ok((object, index))
     }
 
     fn revision(&self) -> u64 {
