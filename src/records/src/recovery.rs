@@ -274,9 +274,12 @@ impl Redo {
             return Ok(());
         }
         let key: Key = operation.key.into();
+        // What the snapshot has brought already is shared, not copied.
+        let loaded = self.state.get(table, &key).filter(|entry| entry.revision == revision).cloned();
         let new = match operation.write {
-            Write::Put(value) => Some(Entry { value: value.into(), revision }),
             Write::Delete => None,
+            _ if loaded.is_some() => loaded,
+            Write::Put(value) => Some(Entry { value: value.into(), revision }),
             Write::PutBlob(name) => match self.blobs.load(&name, record.sequence) {
                 Ok(value) => Some(Entry { value, revision }),
                 Err(error) if redone => return Err(error),

@@ -34,6 +34,12 @@ struct Figures {
 }
 
 fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [step, dir] = words.as_slice()
+        && step == "child-open"
+    {
+        return child_open(Path::new(dir));
+    }
     let arguments = arguments()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start a runtime")?;
     println!(
@@ -210,28 +216,51 @@ fn measure_open(runtime: &tokio::runtime::Runtime, dir: &Path, records: u64) -> 
         runtime.block_on(put).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     }
     drop(db);
-    let mut times = Vec::new();
-    for _ in 0..3 {
-        let begun = Instant::now();
-        let db = Db::open(options.clone()).context("open the store")?;
-        times.push(begun.elapsed().as_secs_f64() * 1e3);
-        anyhow::ensure!(db.revision() == records, "a record is missing");
-    }
-    let from_journal = median(&mut times);
+    let (journal_ms, journal_mib) = open_in_children(dir, records)?;
     options.checkpoint_bytes = 1;
     let db = Db::open(options.clone()).context("open the store")?;
     runtime.block_on(db.close()).context("close the store")?;
     drop(db);
-    let mut times = Vec::new();
-    for _ in 0..3 {
-        let begun = Instant::now();
-        let db = Db::open(options.clone()).context("open the store")?;
-        times.push(begun.elapsed().as_secs_f64() * 1e3);
-        anyhow::ensure!(db.revision() == records, "a record is missing");
-    }
+    let (snapshot_ms, snapshot_mib) = open_in_children(dir, records)?;
     println!(
-        "open with {records} records of {VALUE_BYTES} bytes: {from_journal:.0} ms from the journal, {:.0} ms from a snapshot",
-        median(&mut times)
+        "open with {records} records of {VALUE_BYTES} bytes: {journal_ms:.0} ms and {journal_mib:.0} MiB from the journal, \
+         {snapshot_ms:.0} ms and {snapshot_mib:.0} MiB from a snapshot (a process of its own)"
     );
     std::fs::remove_dir_all(dir).context("remove the store")
+}
+
+/// Opens the store in fresh processes. Gives the medians of the time and of the resident memory after it.
+fn open_in_children(dir: &Path, records: u64) -> Result<(f64, f64)> {
+    let (mut times, mut sizes) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let program = std::env::current_exe().context("find this program")?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this program itself, so that memory and time are those of a start"
+        )]
+        let output = std::process::Command::new(program).arg("child-open").arg(dir).output().context("run a child")?;
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        let figures: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [ms, mib, revision] = figures.as_slice() else {
+            anyhow::bail!("the child failed: {}", String::from_utf8_lossy(&output.stderr))
+        };
+        anyhow::ensure!(*revision as u64 == records, "a record is missing");
+        times.push(*ms);
+        sizes.push(*mib);
+    }
+    Ok((median(&mut times), median(&mut sizes)))
+}
+
+/// The child: opens, and prints milliseconds, MiB and the revision.
+fn child_open(dir: &Path) -> Result<()> {
+    let begun = Instant::now();
+    let mut options = Options::at(dir);
+    options.checkpoint_bytes = u64::MAX;
+    let db = Db::open(options).context("open the store")?;
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    let status = std::fs::read_to_string("/proc/self/status").context("read the memory's size")?;
+    let resident =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
+    println!("{ms:.1} {:.1} {}", resident.unwrap_or(f64::NAN) / 1024.0, db.revision());
+    Ok(())
 }
