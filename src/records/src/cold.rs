@@ -28,7 +28,8 @@ pub(crate) use worker::Worker;
 
 /// Requests that wait for the index.
 const QUEUE: usize = 256;
-/// An index that has not answered by then hangs, and is not asked again by this process (foundations.md 2.5).
+/// An index that has not answered by then hangs (sled can wait for a lock that its own thread pool holds), and is not asked
+/// again by this process.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a cold table cannot be read now.

@@ -78,7 +78,7 @@ pub trait File: fmt::Debug + Send + Sync {
     fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Returns when every byte written so far, and the file's length, would survive a power cut. After an error nothing
     /// is known about any write since the last success, and a second call proves nothing: the kernel may have dropped
-    /// the pages (foundations.md 2.6).
+    /// the pages.
     fn fdatasync(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;

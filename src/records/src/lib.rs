@@ -1,7 +1,7 @@
 //! The durable store: typed tables, transactions and one change feed.
 //!
-//! Used by `auth`, `apiserver`, `pipelines` and `web`; wired up in `kubeflow`. `ARCHITECTURE.md` has the picture,
-//! `shared/reference/foundations.md` 2 the measurements that it follows from.
+//! Used by `auth`, `apiserver`, `pipelines` and `web`; opened and closed in `kubeflow`. `e2e/durability` proves and measures
+//! it on real disks.
 //!
 //! # Guarantees
 //! - **Acknowledged means it survives a power cut.** [`Db::transact`] returns `Ok` only after its writes, and everything
@@ -16,8 +16,19 @@
 //! # How
 //! [`committer`] is the one thread that owns the state. It takes all waiting transactions, runs them one after the other,
 //! writes them as one batch to the [`journal`] and syncs once for all of them; then state, history, watchers and callers
-//! learn of it. Tables live in memory, each value once. Everything goes through the [`disk`] trait, so that tests can cut
-//! the power at any operation.
+//! learn of it. Hot tables live in memory, each value once; values above 64 KiB are written to files of their own
+//! ([`blobs`]). [`checkpoint`]s write snapshots without stopping anybody and let the journal be trimmed; [`recovery`] reads
+//! the newest one and the journal behind it. Everything goes through the [`disk`] trait, so that tests can cut the power at
+//! any operation ([`simulation`]).
+//!
+//! Cold tables ([`cold`]) have the same truth, in snapshots of their own, and an index in sled that is thrown away whenever
+//! it was not closed in order. sled holds no truth because it loses acknowledged writes in a power cut: its flush ends
+//! in `sync_file_range`, its blobs are never synced, and it opens without complaint on what is left.
+//!
+//! # Limits
+//! One process at a time (the folder is locked). Keys up to 4 KiB, values up to 256 MiB, half a journal segment (8 MiB) for
+//! all values of one transaction that are not blobs. After an unclean stop a damaged *last* batch cannot be told from a torn
+//! one; after an orderly stop it is noticed.
 
 pub mod contract;
 pub mod disk;

@@ -1,6 +1,6 @@
 //! The sled database behind cold tables: rows by key, nothing that could not be made again.
 //!
-//! Called by the index's worker only, on its own thread. Invariants (foundations.md 2.5): no value in sled is larger than
+//! Called by the index's worker only, on its own thread. Invariants: no value in sled is larger than
 //! 4 KiB, so that its blobs, which it does not sync, never come to be: longer ones are cut into pieces; segments of 8 MiB; it
 //! flushes when told to and not by itself; what it says counts only with the stamp of this store and snapshot.
 //!
