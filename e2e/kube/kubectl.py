@@ -68,6 +68,12 @@ class Kubectl:
     def start(self, *arguments):
         return subprocess.Popen(self.command(arguments), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment)
 
+    def make_namespace(self):
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": self.namespace}}
+        # A controller makes it; where none runs we do, and either of us may be first.
+        self.run("create", "-f", "-", stdin=json.dumps(account))
+
     def needs_node(self):
         nodes = json.loads(self.out("get", "nodes", "-o", "json"))["items"]
         ready = [n for n in nodes for c in n.get("status", {}).get("conditions", []) if c["type"] == "Ready" and c["status"] == "True" and n["status"].get("nodeInfo", {}).get("kubeletVersion")]
@@ -274,10 +280,7 @@ def main():
     failed, namespace = 0, f"kubectl-{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
         k = Kubectl(program, os.path.abspath(options.kubeconfig), namespace, folder)
-        k.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
-        # A controller makes it; where none runs we do, and either of us may be first.
-        k.run("create", "-f", "-", stdin=json.dumps(account))
+        k.make_namespace()
         for function in TESTS:
             if options.only and function.__name__ not in options.only:
                 continue

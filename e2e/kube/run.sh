@@ -9,7 +9,7 @@ folder=$(mktemp -d)
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$serve" "127.0.0.1:$port" "$folder/db" >"$folder/log" 2>&1 &
 server=$!
-trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null; rm -rf "$folder"' EXIT
+trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
 for _ in $(seq 100); do
   grep -q '^token ' "$folder/log" && break
   kill -0 "$server" 2>/dev/null || { cat "$folder/log"; exit 1; }

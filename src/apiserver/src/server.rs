@@ -142,6 +142,10 @@ impl Server {
         if !info.is_resource {
             return self.plain(&parts, &query);
         }
+        if !info.group.is_empty() {
+            // A group that is not served is no path of ours at all.
+            return Ok(not_found_text());
+        }
         let resource = find(&info)?;
         let manager = identity.user.rsplit(':').next().unwrap_or("unknown").to_owned();
         let streams = matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
@@ -233,7 +237,7 @@ fn health(path: &str, query: &Query) -> Response {
 
 /// The resource, or the answer for what is not served.
 fn find(info: &RequestInfo) -> Result<&'static Resource, ApiError> {
-    if !info.group.is_empty() || info.version != "v1" {
+    if info.version != "v1" {
         return Err(ApiError::unknown_resource());
     }
     registry::find(&info.resource).ok_or_else(ApiError::unknown_resource)

@@ -1,4 +1,5 @@
-//! The built-in controllers of a laptop: scheduler, service accounts, node readiness, namespaces, garbage collection.
+//! The built-in controllers of a laptop: scheduler, service accounts, node readiness, namespaces, garbage collection,
+//! expiry of events.
 //!
 //! `kubeflow` starts them with [`start`]; each is a client of the API like any other and would run against a real one.
 //!
@@ -7,6 +8,7 @@
 use foundation::clock::Clock;
 use foundation::tasks::Tasks;
 
+pub mod event_expiry;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod node_readiness;
@@ -30,7 +32,8 @@ pub fn start(tasks: &Tasks, options: Options, client: impl Fn(&'static str) -> k
     let group = tasks.child("workloads");
     scheduler::start(&group, client("scheduler"), clock.clone());
     service_account::start(&group, client("service-account"), root_ca);
-    node_readiness::start(&group, client("node-readiness"), clock);
+    node_readiness::start(&group, client("node-readiness"));
     namespace::start(&group, client("namespace"));
     garbage_collector::start(&group, client("garbage-collector"));
+    event_expiry::start(&group, client("event-expiry"), clock);
 }

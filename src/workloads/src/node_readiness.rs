@@ -2,7 +2,6 @@
 //!
 //! Invariant: touches only its own taint.
 
-use foundation::clock::Clock;
 use foundation::tasks::Tasks;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node as FullNode;
@@ -17,7 +16,7 @@ use crate::slim::Node;
 const TAINT: &str = "node.kubernetes.io/not-ready";
 
 /// Starts the controller.
-pub fn start(tasks: &Tasks, client: Client, _clock: Clock) {
+pub fn start(tasks: &Tasks, client: Client) {
     let cancelled = tasks.cancelled();
     tasks.spawn("node readiness", async move {
         tokio::select! {

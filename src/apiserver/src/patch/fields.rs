@@ -372,3 +372,6 @@ fn put_back(object: &mut Object, list: Option<Value>) {
         metadata_of(object).insert("managedFields".into(), list);
     }
 }
+
+#[cfg(test)]
+mod tests;
