@@ -289,17 +289,17 @@ impl Inner {
         self.lock.lock().take()
     }
 
+    /// Every step is taken, also when one before it has failed: what is on disk already is enough to open again.
     fn close(&self) -> Result<(), CloseError> {
         let Some(_lock) = self.stop() else { return Ok(()) };
         let mut checkpointer = self.checkpointer.lock();
-        if checkpointer.pending_bytes() >= limits::CLOSE_CHECKPOINT_BYTES {
-            checkpointer
-                .run_once()
-                .map_err(|error| CloseError { what: "write a snapshot".to_owned(), source: io::Error::other(error) })?;
-        }
-        let next_sequence = self.shared.stored.read().state.next_sequence;
+        let due = checkpointer.pending_bytes() >= limits::CLOSE_CHECKPOINT_BYTES;
+        let snapshot = if due { checkpointer.run_once() } else { Ok(()) };
         let index = self.index.stop();
+        let next_sequence = self.shared.stored.read().state.next_sequence;
         let written = clean::write(&*self.disk, &self.dir, Clean { store: self.store, next_sequence, index });
+        snapshot
+            .map_err(|error| CloseError { what: "write a snapshot".to_owned(), source: io::Error::other(error) })?;
         written.map_err(|source| CloseError { what: format!("write CLEAN in {}", self.dir.display()), source })
     }
 }

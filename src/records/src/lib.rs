@@ -14,14 +14,14 @@
 //! - **A full disk** refuses puts, stays readable, and takes writes again by itself. **Damage** is refused by name.
 //!
 //! # How
-//! [`committer`] is the one thread that owns the state. It takes all waiting transactions, runs them one after the other,
-//! writes them as one batch to the [`journal`] and syncs once for all of them; then state, history, watchers and callers
+//! `committer` is the one thread that owns the state. It takes all waiting transactions, runs them one after the other,
+//! writes them as one batch to the `journal` and syncs once for all of them; then state, history, watchers and callers
 //! learn of it. Hot tables live in memory, each value once; values above 64 KiB are written to files of their own
-//! ([`blobs`]). [`checkpoint`]s write snapshots without stopping anybody and let the journal be trimmed; [`recovery`] reads
+//! (`blobs`). A `checkpoint` writes a snapshot without stopping anybody and lets the journal be trimmed; `recovery` reads
 //! the newest one and the journal behind it. Everything goes through the [`disk`] trait, so that tests can cut the power at
-//! any operation ([`simulation`]).
+//! any operation (`simulation`).
 //!
-//! Cold tables ([`cold`]) have the same truth, in snapshots of their own, and an index in sled that is thrown away whenever
+//! Cold tables (`cold`) have the same truth, in snapshots of their own, and an index in sled that is thrown away whenever
 //! it was not closed in order. sled holds no truth because it loses acknowledged writes in a power cut: its flush ends
 //! in `sync_file_range`, its blobs are never synced, and it opens without complaint on what is left.
 //!
