@@ -185,8 +185,10 @@ fn take_stdio(stdio: Stdio) -> Result<()> {
     Ok(())
 }
 
-/// A program starts with default signal handling whatever the shim ignores.
+/// A program starts with default signal handling whatever the shim ignores, and with huge pages whatever the shim refused.
 fn reset_signals() {
+    // Older kernels do not know it, and then nothing was refused.
+    let _ = sys::prctl(libc::PR_SET_THP_DISABLE, 0, "thp_disable");
     // SAFETY: integer arguments and an empty set.
     unsafe {
         for signal in 1..32 {

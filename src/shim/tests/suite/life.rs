@@ -87,13 +87,13 @@ fn a_volume_is_shared_and_a_link_in_it_cannot_lead_out() {
 #[test]
 fn dangerous_calls_are_refused() {
     let world = World::new(Isolation::Sandbox);
-    let (_, said) = world
-        .run(world.shell(
-            "unshare -U true; mount -t tmpfs none /tmp; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status",
-        ));
+    let (_, said) = world.run(world.shell(
+        "unshare -U true; mount -t tmpfs none /tmp; grep -E 'CapEff|NoNewPrivs|Seccomp:|THP' /proc/self/status",
+    ));
     assert!(said.contains("CapEff:\t0000000000000000"), "{said}");
     assert!(said.contains("NoNewPrivs:\t1") && said.contains("Seccomp:\t2"), "{said}");
     assert!(said.to_lowercase().contains("unshare failed"), "{said}");
+    assert!(!said.contains("THP_enabled:\t0"), "{said}");
 }
 
 #[test]
