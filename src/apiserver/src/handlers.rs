@@ -120,8 +120,8 @@ impl Call {
     }
 
     /// Decodes a patched object.
-    pub fn typed(&self, value: Value) -> Result<decode::Decoded, decode::Error> {
-        decode::from_value(self.resource.table, value)
+    pub fn typed(&self, value: &Value) -> Result<decode::Decoded, decode::Error> {
+        decode::from_ref(self.resource.table, value)
     }
 }
 

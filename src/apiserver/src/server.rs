@@ -237,6 +237,9 @@ fn health(path: &str, query: &Query) -> Response {
 
 /// The resource, or the answer for what is not served.
 fn find(info: &RequestInfo) -> Result<&'static Resource, ApiError> {
+    if info.name.contains('/') || info.namespace.contains('/') {
+        return Err(ApiError::bad_request("names and namespaces may not contain '/'"));
+    }
     if info.version != "v1" {
         return Err(ApiError::unknown_resource());
     }

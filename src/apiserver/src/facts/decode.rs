@@ -46,6 +46,11 @@ pub fn from_value(table: &'static Struct, value: Value) -> Result<Decoded, Error
     from_deserializer(table, value)
 }
 
+/// Decodes a parsed value that is still needed.
+pub fn from_ref(table: &'static Struct, value: &Value) -> Result<Decoded, Error> {
+    from_deserializer(table, value)
+}
+
 fn from_deserializer<'de, D>(table: &'static Struct, deserializer: D) -> Result<Decoded, Error>
 where
     D: Deserializer<'de>,

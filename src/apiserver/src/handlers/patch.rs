@@ -80,7 +80,10 @@ impl Patch {
         match self {
             Self::Json(operations) => {
                 let mut value = Value::Object(whole);
-                json::apply(&mut value, operations).map_err(|_| ApiError::rejected())?;
+                json::apply(&mut value, operations).map_err(|error| match error {
+                    json::Error::Failed(_) => ApiError::rejected(),
+                    json::Error::TooLarge => ApiError::too_large(&error.to_string()),
+                })?;
                 Ok(value)
             }
             Self::Merge(patch) => {
@@ -127,7 +130,7 @@ fn result(call: &Call, whole: Value, validation: FieldValidation) -> Result<(Obj
     if kind != call.resource.kind || version != "v1" {
         return Err(unfit(call, &whole, &other_kind(call, &whole, kind)));
     }
-    let decoded = call.typed(whole.clone()).map_err(|error| match error {
+    let decoded = call.typed(&whole).map_err(|error| match error {
         decode::Error::Syntax(text) | decode::Error::Shape(text) => unfit(call, &whole, &text),
     })?;
     if validation == FieldValidation::Strict && !decoded.strict.is_empty() {
@@ -141,7 +144,7 @@ fn result(call: &Call, whole: Value, validation: FieldValidation) -> Result<(Obj
 
 /// Why a patched object of another kind is refused: it is decoded as that kind first.
 fn other_kind(call: &Call, whole: &Value, kind: &str) -> String {
-    let decoded = facts().named(kind).map(|table| decode::from_value(table, whole.clone()));
+    let decoded = facts().named(kind).map(|table| decode::from_ref(table, whole));
     match decoded {
         Some(Err(decode::Error::Shape(text))) => text,
         _ => {

@@ -21,10 +21,24 @@ pub struct Operation {
     value: Option<Value>,
 }
 
+/// Most bytes that all `copy` operations of one patch may make: a few of them double an object many times.
+pub const COPIED_BYTES_LIMIT: usize = 3 * 1024 * 1024;
+
 /// The patch does not apply.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the JSON patch does not apply")]
 pub struct Failed;
+
+/// Why a patch was not applied.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// An operation failed.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// Its copies are too large.
+    #[error("the copies of the JSON patch are too large")]
+    TooLarge,
+}
 
 fn pointer(text: &str) -> Result<Vec<String>, Failed> {
     if text.is_empty() {
@@ -102,7 +116,8 @@ fn replace(target: &mut Value, path: &[String], value: Value) -> Result<(), Fail
 }
 
 /// Applies the operations in order.
-pub fn apply(target: &mut Value, operations: &[Operation]) -> Result<(), Failed> {
+pub fn apply(target: &mut Value, operations: &[Operation]) -> Result<(), Error> {
+    let mut copied_bytes = 0;
     for operation in operations {
         let path = pointer(&operation.path)?;
         let value = operation.value.clone().unwrap_or(Value::Null);
@@ -117,7 +132,7 @@ pub fn apply(target: &mut Value, operations: &[Operation]) -> Result<(), Failed>
                     Err(Failed)
                 })?;
                 if found != value {
-                    return Err(Failed);
+                    return Err(Failed.into());
                 }
             }
             "move" => {
@@ -126,9 +141,13 @@ pub fn apply(target: &mut Value, operations: &[Operation]) -> Result<(), Failed>
             }
             "copy" => {
                 let copied = walk(target, &pointer(operation.from.as_deref().ok_or(Failed)?)?)?.clone();
+                copied_bytes += copied.to_string().len();
+                if copied_bytes > COPIED_BYTES_LIMIT {
+                    return Err(Error::TooLarge);
+                }
                 add(target, &path, copied)?;
             }
-            _ => return Err(Failed),
+            _ => return Err(Failed.into()),
         }
     }
     Ok(())
@@ -139,7 +158,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(target: Value, patch: Value) -> Result<Value, Failed> {
+    fn check(target: Value, patch: Value) -> Result<Value, Error> {
         let operations: Vec<Operation> = serde_json::from_value(patch).unwrap();
         let mut target = target;
         apply(&mut target, &operations)?;
@@ -165,7 +184,14 @@ mod tests {
             json!([{"op": "test", "path": "/l", "value": [2]}]),
             json!([{"op": "frob", "path": "/l"}]),
         ] {
-            assert_eq!(check(base.clone(), patch), Err(Failed));
+            assert_eq!(check(base.clone(), patch), Err(Failed.into()));
         }
+    }
+
+    #[test]
+    fn copies_that_double_are_stopped() {
+        let doubling: Vec<Value> =
+            (0..40).map(|n| json!({"op": "copy", "from": "", "path": format!("/c{n}")})).collect();
+        assert_eq!(check(json!({"a": "some text"}), Value::Array(doubling)), Err(Error::TooLarge));
     }
 }

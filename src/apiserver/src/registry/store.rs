@@ -321,19 +321,20 @@ pub(super) fn may_go(resource: &Resource, object: &Object) -> bool {
 
 /// Members of metadata that a client cannot change.
 fn carry(new: &mut Object, old: &Object) {
-    let before = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let before = old.get("metadata").and_then(Value::as_object);
+    let of = |name: &str| before.and_then(|b| b.get(name)).cloned();
     let metadata = metadata_of(new);
     for name in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-        match before.get(name) {
-            Some(value) => metadata.insert(name.into(), value.clone()),
+        match of(name) {
+            Some(value) => metadata.insert(name.into(), value),
             None => metadata.remove(name),
         };
     }
     for name in ["uid", "name", "namespace", "generateName"] {
         if !metadata.contains_key(name)
-            && let Some(value) = before.get(name)
+            && let Some(value) = of(name)
         {
-            metadata.insert(name.into(), value.clone());
+            metadata.insert(name.into(), value);
         }
     }
 }
