@@ -81,6 +81,11 @@ class Kubectl:
             raise Skipped("no node is Ready")
 
 
+    def needs_controllers(self):
+        if self.run("get", "cm", "kube-root-ca.crt").returncode != 0:
+            raise Skipped("no controllers run")
+
+
 def config_map(name, **data):
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
@@ -224,6 +229,52 @@ def deleting(k):
     going.communicate(timeout=LIMIT_S)
     assert going.returncode == 0
     assert "not found" in k.fails("get", "cm", "held")
+
+
+def owned(k, name, owner):
+    """A ConfigMap that another one owns."""
+    uid = k.out("get", "cm", owner, "-o", "jsonpath={.metadata.uid}")
+    child = config_map(name, x="1")
+    child["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid, "blockOwnerDeletion": True}]
+    k.apply(child)
+
+
+def is_gone(k, name):
+    return lambda: k.run("get", "cm", name).returncode != 0
+
+
+@test
+def dependents_go_with_their_owner(k):
+    k.needs_controllers()
+    for policy in ["background", "foreground"]:
+        k.apply(config_map("owner", x="1"))
+        owned(k, "child", "owner")
+        k.out("delete", "cm", "owner", f"--cascade={policy}")
+        eventually(f"the child goes with {policy} deletion", is_gone(k, "child"))
+
+
+@test
+def orphans_stay(k):
+    k.needs_controllers()
+    k.apply(config_map("parent", x="1"))
+    owned(k, "orphan", "parent")
+    k.out("delete", "cm", "parent", "--cascade=orphan")
+    eventually("the parent goes", is_gone(k, "parent"))
+    assert k.out("get", "cm", "orphan", "-o", "jsonpath={.metadata.ownerReferences}") == ""
+
+
+@test
+def a_namespace_ends_with_all_that_is_in_it(k):
+    k.needs_controllers()
+    name = k.namespace + "-ends"
+    k.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    inside = config_map("a", x="1")
+    inside["metadata"]["namespace"] = name
+    k.out("-n", name, "create", "-f", "-", stdin=json.dumps(inside))
+    eventually("its service account", lambda: k.run("-n", name, "get", "sa", "default").returncode == 0)
+    k.out("delete", "namespace", name)
+    assert "not found" in k.fails("get", "namespace", name)
+    assert "not found" in k.fails("-n", name, "create", "-f", "-", stdin=json.dumps(inside))
 
 
 @test
