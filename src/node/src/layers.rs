@@ -82,10 +82,10 @@ pub fn without_mounts(spec: &mut Spec, scratch: &Path) {
         let first = host_of(ENVIRONMENT_TARGET).map(|venv| format!("{venv}/bin"));
         *path = first.into_iter().chain(rest.map(str::to_owned)).collect::<Vec<_>>().join(":");
     }
-    if let Some(program) = spec.argv.first_mut()
-        && let Some(host) = host_of(program)
-    {
-        *program = host;
+    for word in &mut spec.argv {
+        if let Some(host) = on_host(&seen, word) {
+            *word = host;
+        }
     }
     if let Some((_, home)) = spec.env.iter_mut().rev().find(|(name, _)| name == "HOME")
         && let Some(host) = host_of(home)
@@ -99,6 +99,14 @@ pub fn without_mounts(spec: &mut Spec, scratch: &Path) {
         spec.cwd = PathBuf::from(temporary);
     }
     spec.mounts.clear();
+}
+
+/// A word of the command line that is a path below something mounted, as the host has it. The innermost mount wins.
+fn on_host(seen: &serde_json::Map<String, serde_json::Value>, word: &str) -> Option<String> {
+    let inside = |target: &str| word.strip_prefix(target).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let matching = seen.iter().filter_map(|(target, host)| Some((target.len(), host.as_str()?, inside(target)?)));
+    let (_, host, rest) = matching.max_by_key(|(length, ..)| *length)?;
+    Some(format!("{host}{rest}"))
 }
 
 #[cfg(test)]

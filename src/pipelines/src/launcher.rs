@@ -8,6 +8,7 @@
 //! all that the platform reads.
 
 mod outputs;
+mod places;
 mod render;
 
 use std::collections::BTreeMap;
@@ -139,7 +140,8 @@ pub fn run(args: &[String]) -> Result<i32, Error> {
     let [root, attempt] = args else { return Err(Error::Usage) };
     let attempt: u32 = attempt.parse().map_err(|_| Error::Usage)?;
     let root = PathBuf::from(root);
-    let launch = read(&root.join(launch_file()))?;
+    let places = places::Places::from_env();
+    let launch = places.enter(read(&root.join(launch_file()))?);
     prepare(&launch)?;
     let argv = render::command(&launch);
     let [program, arguments @ ..] = argv.as_slice() else { return Err(Error::NoCommand) };
@@ -162,6 +164,7 @@ pub fn run(args: &[String]) -> Result<i32, Error> {
     }
     let report = outputs::collect(&launch)
         .unwrap_or_else(|error| Report { error: Some(error.to_string()), ..Report::default() });
+    let report = places.leave(report);
     let path = root.join(report_file(attempt));
     let bytes =
         serde_json::to_vec(&report).map_err(|error| Error::Report { path: path.clone(), source: error.into() })?;
