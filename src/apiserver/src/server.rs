@@ -243,7 +243,13 @@ fn find(info: &RequestInfo) -> Result<&'static Resource, ApiError> {
     if info.version != "v1" {
         return Err(ApiError::unknown_resource());
     }
-    registry::find(&info.resource).ok_or_else(ApiError::unknown_resource)
+    let found = registry::find(&info.resource).ok_or_else(ApiError::unknown_resource)?;
+    // There is no such path: a cluster-scoped resource below a namespace, or an object without its namespace.
+    let lost = found.namespaced && info.namespace.is_empty() && !info.name.is_empty() && !info.legacy_watch;
+    if lost || (!found.namespaced && !info.namespace.is_empty()) {
+        return Err(ApiError::unknown_resource());
+    }
+    Ok(found)
 }
 
 async fn whole(body: Body) -> Result<Bytes, ApiError> {

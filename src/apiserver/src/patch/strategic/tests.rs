@@ -1,5 +1,6 @@
 //! Strategic merge with every directive.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -56,4 +57,23 @@ fn lists_without_a_key_are_replaced() {
     let patch = spec(json!({"tolerations": [{"key": "b"}], "containers": [{"name": "c", "args": ["z"]}]}));
     let merged = check(base, patch.clone()).unwrap();
     assert_eq!(merged, patch);
+}
+
+fn any_containers() -> impl Strategy<Value = Vec<Value>> {
+    prop::collection::btree_map("[a-f]", "[x-z]", 1..5)
+        .prop_map(|map| map.into_iter().map(|(name, image)| json!({"name": name, "image": image})).collect::<Vec<_>>())
+        .prop_shuffle()
+}
+
+proptest! {
+    #[test]
+    fn merging_twice_is_merging_once_and_unnamed_elements_keep_their_order(a in any_containers(), b in any_containers()) {
+        let (target, patch) = (spec(json!({"containers": a})), spec(json!({"containers": b})));
+        let once = check(target, patch.clone()).unwrap();
+        prop_assert_eq!(&check(once.clone(), patch).unwrap(), &once);
+        let named: Vec<&str> = b.iter().map(|c| c["name"].as_str().unwrap()).collect();
+        let before: Vec<&str> = a.iter().map(|c| c["name"].as_str().unwrap()).filter(|n| !named.contains(n)).collect();
+        let after: Vec<&str> = names(&once).into_iter().filter(|n| !named.contains(n)).collect();
+        prop_assert_eq!(before, after);
+    }
 }
