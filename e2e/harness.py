@@ -1,5 +1,6 @@
 """A platform for tests: started from outside, on a folder and ports of its own, watched for what it logs."""
 
+import base64
 import contextlib
 import json
 import os
@@ -125,10 +126,54 @@ class Platform:
         path.write_text(self.run("kubeconfig").stdout)
         return path
 
+    def kube(self):
+        """The Kubernetes API, as the administrator."""
+        return Kube(self.kubeconfig())
+
     def problems(self):
         """Warnings and errors that the platform logged: a test that expects some takes them out."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return [line for line in lines if " WARN " in line or " ERROR " in line]
+
+
+class Kube:
+    """The Kubernetes API through its port, without kubectl."""
+
+    def __init__(self, kubeconfig):
+        import requests
+        import yaml
+
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        authority = kubeconfig.with_suffix(".ca")
+        authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+        self.url, self.token, self.authority = cluster["server"], user["token"], str(authority)
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {self.token}"
+        # The user's own settings (a proxy, a bundle of authorities) are not meant for this port.
+        self.session.trust_env, self.session.verify = False, self.authority
+
+    def call(self, method, path, body=None, **more):
+        answer = self.session.request(method, self.url + path, json=body, timeout=30, **more)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer
+
+    def pod(self, name, image, command, namespace="default", **spec):
+        """Creates a pod that is run once."""
+        container = {"name": "main", "image": image, "command": command}
+        body = {"metadata": {"name": name}, "spec": {"restartPolicy": "Never", "containers": [container], **spec}}
+        return self.call("POST", f"/api/v1/namespaces/{namespace}/pods", body).json()
+
+    def ended(self, name, namespace="default", limit=120):
+        """Waits for a pod's end; gives its phase and its log."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+
+        def over():
+            status = self.call("GET", path).json()["status"]
+            return status if status.get("phase") in ("Succeeded", "Failed") else None
+
+        status = eventually(over, limit, f"the end of pod {name}")
+        return status["phase"], self.call("GET", path + "/log").text
 
 
 @contextlib.contextmanager
