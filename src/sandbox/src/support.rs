@@ -104,6 +104,11 @@ fn remedy(failure: &Failure) -> String {
             "raise the number of user namespaces: sysctl user.max_user_namespaces=10000 (as root)".to_owned()
         }
         libc::EPERM | libc::EACCES if restricted => apparmor_remedy(),
+        libc::EPERM if cloning && !namespaces::needs_user_namespace() => {
+            "root lacks CAP_SYS_ADMIN here (usual inside a container): start the container with it \
+             (docker: --cap-add SYS_ADMIN --security-opt seccomp=unconfined), or run outside of it"
+                .to_owned()
+        }
         libc::EPERM if cloning => {
             "user namespaces are refused here (chroot, container or kernel.unprivileged_userns_clone=0): \
              allow them, or run as root"
