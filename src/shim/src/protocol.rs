@@ -143,4 +143,6 @@ pub enum Cause {
     NoSandbox,
     /// It used more memory than it may.
     OutOfMemory,
+    /// Its shim was lost, and it with its shim (recorded by the node).
+    Lost,
 }

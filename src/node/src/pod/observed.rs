@@ -1,14 +1,18 @@
 //! What a shim (or the records of a dead one) says, as events of the pod's life. Part of the worker.
 
-use super::Worker;
 use super::state::{Effect, Event, Now, Sandbox, State, Termination};
+use super::{Input, Worker, step};
+use crate::agent::beside;
 use crate::boxes;
 use crate::connection;
 use crate::notices::Level;
 use jiff::Timestamp;
 use shim::protocol::{Cause, End};
 use std::io::Read;
+use std::time::Duration;
 
+/// How long until a shim that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// So much of a container's last words is shown (a kubelet's limit).
 const LAST_WORDS_BYTES_MAX: u64 = 4096;
 /// With `FallbackToLogsOnError`, so much of the log's end (a kubelet's limits).
@@ -84,10 +88,26 @@ impl Worker {
         }
     }
 
-    /// The shim is gone: what it recorded counts, the rest is lost with it.
+    /// The connection ended. A shim that lives is spoken to again; of one that does not, what it recorded counts and the rest is
+    /// lost with it.
     pub(super) async fn on_shim_gone(&mut self) {
         self.connection = None;
         if self.state.released {
+            return;
+        }
+        if let Ok((connection, state)) = connection::connect(&self.folder, &self.tasks, self.inputs.clone()).await {
+            self.connection = Some(connection);
+            self.on_shim(&state).await;
+            return;
+        }
+        let same_boot = self.folder.read_pod().is_ok_and(|pod| pod.boot_id == self.shared.boot_id());
+        if same_boot && self.folder.read_processes().is_ok_and(|known| known.shim.lives()) {
+            // Never lost on a guess: what it holds still runs.
+            let inputs = self.inputs.clone();
+            beside(&self.tasks, "shim again", async move {
+                tokio::time::sleep(AGAIN).await;
+                let _ = inputs.send(Input::ShimGone).await;
+            });
             return;
         }
         for (name, attempt, end) in shim::exit::list(&self.folder) {
@@ -95,8 +115,25 @@ impl Worker {
                 self.on_end(container, attempt, &end).await;
             }
         }
-        let restart = self.folder.read_pod().is_ok_and(|pod| pod.boot_id != self.shared.boot_id());
-        self.happen(Event::Lost { restart }).await;
+        self.record_lost(!same_boot);
+        self.happen(Event::Lost { restart: !same_boot }).await;
+    }
+
+    /// Writes the records that the shim could not, so that whoever follows a log sees its end.
+    fn record_lost(&self, restart: bool) {
+        let finished_ns = i64::try_from(self.shared.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+        for (index, one) in self.state.containers.iter().enumerate().filter(|(_, one)| one.is_active()) {
+            let Some(container) = self.container(index) else { continue };
+            let started_ns = match one.now {
+                Now::Running(since) => i64::try_from(since.as_nanosecond()).unwrap_or(finished_ns),
+                _ => finished_ns,
+            };
+            let message = Some(step::lost_message(restart).to_owned());
+            let end = End { code: step::KILLED, started_ns, finished_ns, cause: Cause::Lost, message };
+            if let Err(error) = shim::exit::record(&self.folder, &container.name, one.attempt, &end) {
+                tracing::warn!(%error, pod.name = self.pod.metadata.name, "a lost container's end could not be recorded");
+            }
+        }
     }
 
     async fn on_end(&mut self, container: usize, attempt: u32, end: &End) {
@@ -116,6 +153,7 @@ impl Worker {
             Cause::Exited => "Error",
             Cause::NoProgram | Cause::NoSandbox => "StartError",
             Cause::OutOfMemory => "OOMKilled",
+            Cause::Lost => "ContainerStatusUnknown",
         };
         let how = Termination {
             code: end.code,

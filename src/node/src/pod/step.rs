@@ -18,7 +18,7 @@ const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(3);
 /// Missing configuration and volumes are looked for again after this.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 /// Exit code of what SIGKILL ended, and of what was lost.
-const KILLED: i32 = 137;
+pub const KILLED: i32 = 137;
 
 /// Applies `event` at `now` and returns what is to be done. An event of an attempt that is over changes nothing.
 pub fn step(plan: &Plan, state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
@@ -151,6 +151,15 @@ fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
     now.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
+/// What is said of a container that was lost.
+pub fn lost_message(restart: bool) -> &'static str {
+    if restart {
+        "the machine was restarted while this container ran"
+    } else {
+        "the process that kept this container was lost, and the container with it"
+    }
+}
+
 fn lost(plan: &Plan, state: &mut State, restart: bool, now: Timestamp) {
     if state.sandbox == Sandbox::Over {
         return;
@@ -161,12 +170,7 @@ fn lost(plan: &Plan, state: &mut State, restart: bool, now: Timestamp) {
             continue;
         }
         let started = if let Now::Running(since) = one.now { Some(since) } else { None };
-        let why = if restart {
-            "the machine was restarted while this container ran"
-        } else {
-            "the process that kept this container was lost, and the container with it"
-        };
-        let message = Some(why.to_owned());
+        let message = Some(lost_message(restart).to_owned());
         let how = Termination { code: KILLED, reason: "ContainerStatusUnknown", message, started, finished: now };
         ended(plan, *kind, one, how, ending, now);
     }
