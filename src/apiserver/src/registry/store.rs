@@ -339,34 +339,36 @@ fn carry(new: &mut Object, old: &Object) {
     }
 }
 
+/// Gives `new` the members of `old` but for the free ones; what is equal is not copied.
+fn keep(new: &mut Map<String, Value>, old: &Map<String, Value>, free: impl Fn(&str) -> bool) {
+    new.retain(|name, _| free(name) || old.contains_key(name));
+    for (name, value) in old {
+        if !free(name) && new.get(name) != Some(value) {
+            new.insert(name.clone(), value.clone());
+        }
+    }
+}
+
 /// Takes from `new` only what may come through the door.
 fn settle_door(resource: &Resource, new: &mut Object, old: &Object, door: Door) {
     match door {
         Door::Main if resource.has_status() => match old.get("status") {
+            Some(status) if new.get("status") == Some(status) => {}
             Some(status) => drop(new.insert("status".into(), status.clone())),
             None => drop(new.remove("status")),
         },
-        Door::Main => {}
         Door::Status => {
-            let status = new.remove("status");
-            let mut kept = old.clone();
-            for name in ["labels", "annotations", "resourceVersion", "uid", "finalizers", "managedFields"] {
-                if name == "finalizers" && !resource.strategy.has_generation() {
-                    continue;
-                }
-                match new.get("metadata").and_then(|m| m.get(name)).cloned() {
-                    Some(value) => drop(metadata_of(&mut kept).insert(name.into(), value)),
-                    None if name == "uid" => {}
-                    None => drop(metadata_of(&mut kept).remove(name)),
-                }
+            keep(new, old, |name| matches!(name, "status" | "metadata"));
+            let free = |name: &str| match name {
+                "labels" | "annotations" | "resourceVersion" | "uid" | "managedFields" => true,
+                "finalizers" => resource.strategy.has_generation(),
+                _ => false,
+            };
+            if let Some(Value::Object(before)) = old.get("metadata") {
+                keep(metadata_of(new), before, free);
             }
-            match status {
-                Some(status) => drop(kept.insert("status".into(), status)),
-                None => drop(kept.remove("status")),
-            }
-            *new = kept;
         }
-        Door::Finalize | Door::Ephemeral | Door::Resize | Door::Binding => {}
+        Door::Main | Door::Finalize | Door::Ephemeral | Door::Resize | Door::Binding => {}
     }
 }
 
