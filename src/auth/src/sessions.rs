@@ -111,6 +111,12 @@ impl Sessions {
         Some(found)
     }
 
+    /// Whether a session goes on, by its id.
+    pub fn is_open(&self, id: &str) -> bool {
+        let row = self.db.read(|view| SESSIONS.get(view, id)).ok().flatten();
+        row.is_some_and(|row| !ended(&row, self.clock.now()))
+    }
+
     /// Ends a session by its id.
     ///
     /// # Errors

@@ -2,13 +2,14 @@
 //!
 //! Each operation takes the [`Caller`] first and asks what it may do before it does anything. Nothing here knows HTTP.
 
+mod artifacts;
 mod experiments;
 mod follow;
 pub mod listing;
 mod pipelines;
 mod runs;
 
-use artifacts::store::Store as Artifacts;
+use ::artifacts::store::Store as Artifacts;
 use auth::authorizer::Attributes;
 use auth::caller::Caller;
 use foundation::problem::{Kind, Problem};
@@ -38,6 +39,21 @@ impl Operations {
     /// Operations over a store, for one user whose runs live in `namespace`; logs of steps are in `logs`.
     pub fn new(store: Store, artifacts: Artifacts, namespace: &str, logs: LogBook) -> Self {
         Self { store, artifacts, namespace: namespace.to_owned(), logs }
+    }
+
+    /// The ids of runs as they change.
+    pub fn changes(&self) -> tokio::sync::broadcast::Receiver<String> {
+        self.store.changes()
+    }
+
+    /// The revision up to which everything that is read now is known.
+    pub fn revision(&self) -> u64 {
+        self.store.revision()
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> jiff::Timestamp {
+        self.store.now()
     }
 
     /// What lists are made of, for parts of the platform.

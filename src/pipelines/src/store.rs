@@ -109,6 +109,11 @@ impl Store {
         self.clock.now()
     }
 
+    /// The last durable revision.
+    pub fn revision(&self) -> u64 {
+        self.db.revision()
+    }
+
     /// What lists are made of.
     pub fn library(&self) -> &Library {
         &self.library

@@ -46,8 +46,6 @@ pub struct Embedded {
     pub server: Server,
     /// Certificates.
     pub authority: Authority,
-    /// The artifact store.
-    pub artifacts: Artifacts,
     /// How pods run.
     pub runtime: Runtime,
     /// What runs well.
@@ -106,7 +104,7 @@ impl Embedded {
         let operations = Operations::new(store.clone(), artifacts.clone(), NAMESPACE, logs.clone());
         let controller = Controller::new(ControllerContext {
             store,
-            artifacts: artifacts.clone(),
+            artifacts,
             client: client("pipelines"),
             tasks: tasks.child("pipelines"),
             logs,
@@ -128,7 +126,6 @@ impl Embedded {
             operations,
             server,
             authority,
-            artifacts,
             runtime,
             health,
             metrics,

@@ -9,11 +9,12 @@ use auth::identity::Identity;
 use auth::routes::{Access, Routes};
 use axum::Router;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Response;
 use foundation::tasks::Tasks;
 use gateway::{filters, listener};
 use http::Method;
 use pipelines::api::About as ApiAbout;
+use web::Web;
 
 use super::embedded::Embedded;
 use super::health::{self, Looked};
@@ -42,7 +43,15 @@ pub fn open(
         .route(Method::GET, "/metrics", Access::SignedIn, health::metrics)
         .into_router()
         .with_state(looked);
-    let routes = api.clone().merge(own).fallback(otherwise);
+    let pages = Web::new(
+        embedded.operations.clone(),
+        embedded.sessions.clone(),
+        embedded.tokens.clone(),
+        tasks.child("pages"),
+        USER,
+    );
+    let (pages, _) = web::routes(pages);
+    let routes = api.clone().merge(own).merge(pages).fallback(otherwise);
     let front = filters::chain(routes.clone(), embedded.authenticator.clone(), refuse);
     let user = Caller::new(Identity::admin(USER), Means::Local, auth::authorizer::Authorizer::default());
     let commands = filters::trusted(routes.merge(control::routes(facade.clone())), user);
@@ -94,11 +103,8 @@ fn serve(
     Ok(())
 }
 
-/// Nothing of ours. `/` leads to the dashboard, everything else says so in the shape of the API.
+/// Nothing of ours: said in the shape of the API, to those who may know.
 async fn otherwise(request: Request) -> Response {
-    if request.uri().path() == "/" {
-        return Redirect::to("/signin").into_response();
-    }
     if request.extensions().get::<Caller>().is_none() {
         return refuse(&request);
     }

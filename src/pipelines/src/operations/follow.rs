@@ -53,6 +53,20 @@ impl Operations {
         }
     }
 
+    /// Word of how far the log of a task's last attempt has come.
+    ///
+    /// # Errors
+    /// When there is no such task or the caller may not.
+    pub fn log_progress(
+        &self,
+        caller: &Caller,
+        run_id: &str,
+        task: &str,
+    ) -> Result<tokio::sync::watch::Receiver<Progress>, Problem> {
+        let task = self.find_task(caller, run_id, task)?;
+        Ok(self.logs.progress(&self.logs.of_task(run_id, &task)))
+    }
+
     /// The log of a task's last attempt, as it is and, if wanted, as it grows.
     ///
     /// # Errors
@@ -92,6 +106,27 @@ impl Operations {
                 }
             }
         }))
+    }
+
+    /// A range of the lines of a task's log, without timestamps.
+    ///
+    /// # Errors
+    /// When there is no such task, the log cannot be read, or the caller may not.
+    pub async fn log_text(
+        &self,
+        caller: &Caller,
+        run_id: &str,
+        task: &str,
+        wanted: LogLines,
+    ) -> Result<String, Problem> {
+        let lines = self.log(caller, run_id, task, LogLines { follow: false, ..wanted })?;
+        futures::pin_mut!(lines);
+        let mut text = String::new();
+        while let Some(bytes) = lines.next().await {
+            let bytes = bytes.map_err(|error| Problem::internal("The log cannot be read", error))?;
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        Ok(text)
     }
 
     /// A run now and after each change until it is over; changes that come together are seen together.

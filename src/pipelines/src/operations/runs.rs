@@ -156,6 +156,20 @@ impl Operations {
         page(runs, query)
     }
 
+    /// A page of the runs that `wanted` accepts.
+    ///
+    /// # Errors
+    /// When the query does not fit or the caller may not.
+    pub fn runs_where(
+        &self,
+        caller: &Caller,
+        wanted: impl Fn(&Summary) -> bool,
+        query: &Query,
+    ) -> Result<Page<Arc<Summary>>, Problem> {
+        self.allow(caller, "list", "runs")?;
+        page(self.store.library().runs(wanted), query)
+    }
+
     /// Asks a run to stop.
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+export function delay(failures: number, random: number): number;
