@@ -53,9 +53,15 @@ pub fn find(ask: impl Fn(&Path, &[&str]) -> Option<String>) -> Interpreters {
             continue;
         }
         let answer = ask(&candidate, &["-I", "-c", QUESTION]);
-        let Some(interpreter) = answer.and_then(|text| serde_json::from_str::<Interpreter>(&text).ok()) else {
+        let Some(mut interpreter) = answer.and_then(|text| serde_json::from_str::<Interpreter>(&text).ok()) else {
             continue;
         };
+        // A link from elsewhere (`~/bin/python3`) is not there in a step; what it leads to is.
+        if !interpreter.program.starts_with(&interpreter.prefix)
+            && let Ok(real) = interpreter.program.canonicalize()
+        {
+            interpreter.program = real;
+        }
         if interpreter.major == 3 && !found.iter().any(|known| known.program == interpreter.program) {
             found.push(interpreter);
         }

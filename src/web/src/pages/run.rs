@@ -230,11 +230,11 @@ fn steps(view: &RunView, now: jiff::Timestamp, frame: &Frame) -> (Vec<Step>, usi
     for task in view.tasks.iter().filter(|task| task.kind != Kind::Root) {
         children.entry(pipelines::types::task::parent(&task.path).unwrap_or_default()).or_default().push(task);
     }
+    // The strip is in the order of the pipeline; deeper down, what became ready first comes first.
+    let place = |task: &Task| view.summary.strip.iter().position(|cell| cell.task == task.path);
     for list in children.values_mut() {
-        list.sort_by(|a, b| {
-            let key =
-                |task: &Task| (task.times.ready_at.is_none(), task.iteration, task.times.ready_at, task.name.clone());
-            key(a).cmp(&key(b))
+        list.sort_by_cached_key(|task| {
+            (place(task), task.iteration, task.times.ready_at.is_none(), task.times.ready_at, task.name.clone())
         });
     }
     let mut ordered = Vec::new();
@@ -256,8 +256,8 @@ fn steps(view: &RunView, now: jiff::Timestamp, frame: &Frame) -> (Vec<Step>, usi
 }
 
 fn step(view: &RunView, task: &Task, depth: usize, now: jiff::Timestamp, frame: &Frame) -> Step {
-    let started = task.times.started_at.filter(|_| task.state != TaskState::Skipped);
-    let has_log = task.kind == Kind::Container && started.is_some() && task.state != TaskState::Cached;
+    let started = task.times.started_at.filter(|_| !matches!(task.state, TaskState::Skipped | TaskState::Cached));
+    let has_log = task.kind == Kind::Container && started.is_some();
     Step {
         path: task.path.clone(),
         name: task.display_name.clone(),
