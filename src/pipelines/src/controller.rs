@@ -53,7 +53,7 @@ pub struct Context {
 #[derive(Debug)]
 enum Message {
     /// Something happened to a pod.
-    Happened(Event),
+    Happened(Box<Event>),
     /// Somebody else changed the run.
     Look,
 }

@@ -35,14 +35,14 @@ impl Listing {
     /// The query that these parameters ask for. Clients send empty texts for what they do not set.
     pub(super) fn query(&self) -> Result<Query, Problem> {
         let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let mut query = Query::default();
-        query.page_size = match self.page_size.unwrap_or_default() {
+        let page_size = match self.page_size.unwrap_or_default() {
             0 => PAGE_SIZE,
             size if size < 0 => {
                 return Err(Problem::invalid("Invalid input error: the page size must not be negative"));
             }
             size => usize::try_from(size).unwrap_or(PAGE_SIZE_MAX).min(PAGE_SIZE_MAX),
         };
+        let mut query = Query { page_size, ..Query::default() };
         let (sort, wanted) = (set(&self.sort_by), set(&self.filter));
         if let Some(sort) = &sort {
             (query.sort, query.descending) = parse_sort(sort)?;

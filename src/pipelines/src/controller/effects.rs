@@ -147,7 +147,7 @@ impl Controller {
         let of = PodOf { path: path.to_owned(), epoch: task.epoch, attempt: task.attempt };
         let pod = PodSummary { name: pods::name(&job.run_id, &task), ..PodSummary::default() };
         let event = Event::PodEnded { of, outcome, at: self.context.store.now(), pod };
-        match self.worker(&job.run_id).send(Message::Happened(event)).await {
+        match self.worker(&job.run_id).send(Message::Happened(Box::new(event))).await {
             Ok(()) => Tried::Done,
             Err(_) => Tried::Again("the run's worker ended".to_owned()),
         }

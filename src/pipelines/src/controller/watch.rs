@@ -147,7 +147,7 @@ impl Controller {
 
     pub(super) async fn tell(&self, run_id: &str, event: Event) {
         let worker = self.worker(run_id);
-        if worker.send(Message::Happened(event)).await.is_err() {
+        if worker.send(Message::Happened(Box::new(event))).await.is_err() {
             tracing::debug!(run.id = run_id, "a run ended before an event reached it");
         }
     }

@@ -69,7 +69,7 @@ impl Worker<'_> {
         let mut look = false;
         for message in messages {
             match message {
-                Message::Happened(event) => events.push(event),
+                Message::Happened(event) => events.push(*event),
                 Message::Look => look = true,
             }
         }

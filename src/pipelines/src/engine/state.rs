@@ -205,7 +205,7 @@ impl<'a> Draft<'a> {
             }
             self.nodes.insert(path, None);
         }
-        self.recount(&scope.to_owned(), |node| (node.open, node.failed, node.opened) = (0, 0, 0));
+        self.recount(scope, |node| (node.open, node.failed, node.opened) = (0, 0, 0));
     }
 
     /// The paths of everything below a scope, in order.

@@ -59,6 +59,9 @@ pub struct NewRun {
     pub from: String,
 }
 
+/// A package with the pipeline that it is a version of, and that version's id and name.
+type Resolved = (Package, Option<String>, Option<(String, String)>);
+
 /// A run with all its tasks, from one consistent read.
 pub type RunView = RunParts;
 
@@ -241,7 +244,7 @@ impl Operations {
         Err(Error::Stale(id.to_owned()).into())
     }
 
-    fn package_of(&self, source: RunSource) -> Result<(Package, Option<String>, Option<(String, String)>), Problem> {
+    fn package_of(&self, source: RunSource) -> Result<Resolved, Problem> {
         match source {
             RunSource::Inline(package) => Ok((*package, None, None)),
             RunSource::Version { pipeline_id, version_id } => {

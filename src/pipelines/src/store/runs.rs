@@ -311,7 +311,7 @@ impl Cache for Results {
             let task = TASKS.get(view, &tables::task_key(&row.run_id, &row.path)).ok().flatten()?;
             let same = task.fingerprint.as_deref() == Some(fingerprint) && task.state.is_success();
             let at = task.times.ended_at.unwrap_or(task.times.created_at);
-            same.then(|| Hit { outputs: task.outputs, from: CachedFrom { run_id: row.run_id, task: row.path, at } })
+            same.then_some(Hit { outputs: task.outputs, from: CachedFrom { run_id: row.run_id, task: row.path, at } })
         })
     }
 
