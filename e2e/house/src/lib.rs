@@ -37,6 +37,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("house", &[]),
     ("facts", &[]),
+    ("durability", &["records"]),
 ];
 
 /// Rooms that decide and so may not do: path fragments of files that must be pure.
