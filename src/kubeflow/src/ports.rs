@@ -39,12 +39,14 @@ fn holder_of(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listening_inode(table, port))?;
     let wanted = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        // `self` is a process that has another name.
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Ok(table) = fs::read_dir(process.path().join("fd")) else { continue };
         let owns =
             |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str());
         if table.flatten().any(owns) {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("{} (process {})", name.trim(), process.file_name().to_string_lossy()));
+            return Some(format!("{} (process {pid})", name.trim()));
         }
     }
     None
