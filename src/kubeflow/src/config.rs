@@ -23,7 +23,7 @@ pub struct Setting {
 }
 
 /// All settings. The data folder is none of them: it says where `config.yaml` is.
-pub const SETTINGS: [Setting; 9] = [
+pub const SETTINGS: [Setting; 11] = [
     Setting { name: "listen", default: "127.0.0.1:8080", doc: "Address of the dashboard and the APIs" },
     Setting { name: "kubeListen", default: "127.0.0.1:6443", doc: "Address of the Kubernetes API" },
     Setting { name: "localCaller", default: "true", doc: "Whether your own programs may use the APIs without a token" },
@@ -36,8 +36,13 @@ pub const SETTINGS: [Setting; 9] = [
         doc: "Whether another Python minor may stand in: always or never",
     },
     Setting { name: "runtime", default: "best", doc: "How pods run: best (what this host allows) or process" },
+    Setting { name: "logs.keepDays", default: "30", doc: "Days after a run's end when its logs go; 0: never" },
+    Setting { name: "logs.keepGiB", default: "10", doc: "GiB of logs beyond which the oldest go; 0: any number" },
     Setting { name: "uv", default: "", doc: "The uv to build environments with; empty: look for one, else fetch it" },
 ];
+
+/// No number of days or GiB that makes sense is larger.
+const NUMBER_MAX: u32 = 1_000_000;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -131,6 +136,20 @@ impl Config {
         }
     }
 
+    /// A whole number.
+    ///
+    /// # Errors
+    /// When it is none, or larger than anybody means.
+    pub fn number(&self, name: &str) -> Result<u32> {
+        let text = self.text(name);
+        let number: u32 =
+            text.parse().with_context(|| format!("read the setting {name}: {text:?} is no whole number"))?;
+        if number > NUMBER_MAX {
+            bail!("read the setting {name}: {number} is more than {NUMBER_MAX}");
+        }
+        Ok(number)
+    }
+
     /// One of a few words.
     ///
     /// # Errors
@@ -152,6 +171,9 @@ impl Config {
         }
         for name in ["localCaller", "clientConfig"] {
             self.flag(name)?;
+        }
+        for name in ["logs.keepDays", "logs.keepGiB"] {
+            self.number(name)?;
         }
         self.choice("logFormat", &["text", "json"])?;
         self.choice("images.standIn", &["always", "never"])?;

@@ -6,11 +6,13 @@
 //!
 //! Invariant: speaks to Kubernetes through `kube::Client` only and never asks which API server answers.
 
+mod archive;
 mod collect;
 mod effects;
 mod janitor;
 mod logs;
 mod pods;
+mod retention;
 mod watch;
 mod worker;
 
@@ -107,6 +109,10 @@ impl Controller {
         });
         let own = self.clone();
         self.context.tasks.spawn("pods", async move { own.watch_pods().await });
+        let own = self.clone();
+        self.context.tasks.spawn("archive", async move { own.archive_runs().await });
+        let own = self.clone();
+        self.context.tasks.spawn("retention", async move { own.retain().await });
         self.janitor.start();
         Ok(())
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::engine::executor_input::task_id;
-use crate::types::task::Task;
+use crate::types::task::{Kind, Task};
 
 /// Of the end of a log, looked at for its last lines.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -30,17 +30,51 @@ pub struct Progress {
     pub complete: bool,
 }
 
+/// How long logs of finished runs stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Days after the run's end; 0 is for ever.
+    pub days: u32,
+    /// Bytes of all logs together, beyond which the oldest go; 0 is any number.
+    pub bytes: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { days: 30, bytes: 10 << 30 }
+    }
+}
+
 /// All logs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogBook {
     folder: Arc<PathBuf>,
+    keep: Keep,
     live: Arc<Mutex<HashMap<PathBuf, watch::Receiver<Progress>>>>,
 }
 
 impl LogBook {
-    /// Logs below `folder`.
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder: Arc::new(folder), live: Arc::default() }
+    /// Logs below `folder`, kept for as long as `keep` says.
+    pub fn new(folder: PathBuf, keep: Keep) -> Self {
+        Self { folder: Arc::new(folder), keep, live: Arc::default() }
+    }
+
+    /// The folder of all runs' folders.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How long logs stay.
+    pub fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// Whether a log that was written has been removed: logs go run by run.
+    pub fn is_removed(&self, run_id: &str, task: &Task) -> bool {
+        task.state.is_final()
+            && task.kind == Kind::Container
+            && task.times.started_at.is_some()
+            && !self.of_run(run_id).exists()
     }
 
     /// The folder of a run's logs.

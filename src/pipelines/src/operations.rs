@@ -80,6 +80,10 @@ impl From<Error> for Problem {
             Error::Stale(_) => Self::new(Kind::Conflict, text).remedy("Try again."),
             Error::Full { .. } => Self::new(Kind::Full, text).remedy("Free some space; nothing was changed."),
             Error::Row(source) => Self::internal("A stored row could not be read or written", source),
+            Error::Damaged(_) => Self::new(Kind::Internal, text),
+            Error::Cold(source) => Self::new(Kind::Unavailable, "Finished runs cannot be read now")
+                .caused_by(source)
+                .remedy("Try again soon."),
             Error::Unavailable(source) => {
                 Self::new(Kind::Unavailable, "The store does not take writes").caused_by(source)
             }

@@ -5,6 +5,7 @@
 //! Invariant: rows of a run change only through [`Store::commit`], which checks that nobody changed the run since it was
 //! loaded, so the controller's and a caller's decisions never overwrite each other.
 
+mod archive;
 mod catalog;
 mod listing;
 mod runs;
@@ -64,6 +65,12 @@ pub enum Error {
         /// How much is left.
         free_bytes: u64,
     },
+    /// Finished runs cannot be read now.
+    #[error("finished runs cannot be read now")]
+    Cold(#[from] records::Unavailable),
+    /// What an archived run was packed into is not whole.
+    #[error("the archive of run {0} is damaged")]
+    Damaged(String),
     /// The store is closed or broken.
     #[error("the store does not take writes")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -116,7 +116,8 @@ async fn feed(
                 if changed.is_err() {
                     return Ok(());
                 }
-                logs = follow_logs(&web, &caller, &wanted.borrow_and_update());
+                let topics = wanted.borrow_and_update().clone();
+                logs = follow_logs(&web, &caller, &topics).await;
             }
             changed = changes.recv() => match changed {
                 Ok(run) => note(&wanted.borrow(), &mut due, &[RUNS, &format!("run/{run}")]),
@@ -152,11 +153,15 @@ fn note(wanted: &BTreeSet<String>, due: &mut BTreeSet<String>, topics: &[&str]) 
 }
 
 /// `log/<run>/<task id>`: word of how far each wanted log has come.
-fn follow_logs(web: &Web, caller: &Caller, wanted: &BTreeSet<String>) -> StreamMap<String, WatchStream<Progress>> {
+async fn follow_logs(
+    web: &Web,
+    caller: &Caller,
+    wanted: &BTreeSet<String>,
+) -> StreamMap<String, WatchStream<Progress>> {
     let mut logs = StreamMap::new();
     for topic in wanted {
         let Some((run, task)) = topic.strip_prefix("log/").and_then(|rest| rest.split_once('/')) else { continue };
-        if let Ok(progress) = web.operations.log_progress(caller, run, task) {
+        if let Ok(progress) = web.operations.log_progress(caller, run, task).await {
             logs.insert(topic.clone(), WatchStream::new(progress));
         }
     }

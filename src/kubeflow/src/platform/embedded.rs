@@ -21,7 +21,7 @@ use kube::Api;
 use node::agent::{Agent, Choice, Options as NodeOptions};
 use node::images::StandIn;
 use pipelines::controller::{Context as ControllerContext, Controller};
-use pipelines::logs::LogBook;
+use pipelines::logs::{Keep, LogBook};
 use pipelines::operations::Operations;
 use pipelines::store::Store;
 use records::Db;
@@ -66,6 +66,10 @@ pub struct Runtime {
     pub note: Option<String>,
 }
 
+fn keep(config: &Config) -> Result<Keep> {
+    Ok(Keep { days: config.number("logs.keepDays")?, bytes: u64::from(config.number("logs.keepGiB")?) << 30 })
+}
+
 impl Embedded {
     /// Starts all parts, in the order in which they need each other.
     ///
@@ -100,7 +104,7 @@ impl Embedded {
         node_tasks.spawn("node", async move { own.run().await });
         let artifacts = Artifacts::local(data_dir.join("artifacts")).context("open the artifact store")?;
         let store = Store::open(db.clone(), clock.clone()).context("open the pipelines' tables")?;
-        let logs = LogBook::new(data_dir.join("logs/runs"));
+        let logs = LogBook::new(data_dir.join("logs/runs"), keep(config)?);
         let operations = Operations::new(store.clone(), artifacts.clone(), NAMESPACE, logs.clone());
         let controller = Controller::new(ControllerContext {
             store,

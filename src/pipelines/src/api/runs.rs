@@ -147,14 +147,14 @@ fn client(headers: &HeaderMap) -> &'static str {
 
 pub(super) async fn get(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, Refusal> {
     match id.strip_suffix(":watch") {
-        Some(id) => watch(&api, &caller, id),
-        None => Ok(Json(wire::run(&api.operations.run(&caller, &id)?)).into_response()),
+        Some(id) => watch(&api, &caller, id).await,
+        None => Ok(Json(wire::run(&api.operations.run(&caller, &id).await?)).into_response()),
     }
 }
 
 /// `GET /runs/{id}:watch`, ours: the run with its tasks now and after each change, a JSON object a line, until it is over.
-fn watch(api: &Api, caller: &Caller, id: &str) -> Result<Response, Refusal> {
-    let runs = api.operations.follow_run(caller, id)?;
+async fn watch(api: &Api, caller: &Caller, id: &str) -> Result<Response, Refusal> {
+    let runs = api.operations.follow_run(caller, id).await?;
     let lines = runs.map(|view| {
         let line = json!({"run": wire::run(&view), "tasks": wire::tasks(&view)});
         Ok::<_, std::convert::Infallible>(format!("{line}\n"))

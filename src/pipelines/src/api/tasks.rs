@@ -31,7 +31,7 @@ pub(super) async fn list(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    let view = api.operations.run(&caller, &id)?;
+    let view = api.operations.run(&caller, &id).await?;
     Ok(Json(json!({"tasks": wire::tasks(&view), "total_size": view.tasks.len()})))
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn get(
     caller: Caller,
     Path((id, task)): Path<(String, String)>,
 ) -> Result<Json<Value>, Refusal> {
-    let task = api.operations.find_task(&caller, &id, &task)?;
+    let task = api.operations.find_task(&caller, &id, &task).await?;
     Ok(Json(wire::pipeline_task(&id, &task)))
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn log(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
     let wanted = LogLines { from: query.from, count: query.n, follow: query.follow, timestamps: query.timestamps };
-    let lines = api.operations.log(&caller, &id, &node, wanted)?;
+    let lines = api.operations.log(&caller, &id, &node, wanted).await?;
     let stop = api.tasks.cancelled();
     // A step's output is never taken for a page of ours.
     let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];

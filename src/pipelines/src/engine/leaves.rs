@@ -17,7 +17,7 @@ const METRICS: &str = "system.Metrics";
 const METRICS_MAX: usize = 64;
 
 /// A row with nothing in it.
-pub(super) fn blank(kind: Kind) -> Task {
+pub(crate) fn blank(kind: Kind) -> Task {
     Task {
         path: String::new(),
         name: String::new(),

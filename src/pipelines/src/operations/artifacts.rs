@@ -31,7 +31,7 @@ impl Operations {
     ///
     /// # Errors
     /// When there is none, or the caller may not.
-    pub fn artifact(
+    pub async fn artifact(
         &self,
         caller: &Caller,
         run_id: &str,
@@ -39,7 +39,7 @@ impl Operations {
         output: &str,
         index: usize,
     ) -> Result<Artifact, Problem> {
-        let task = self.find_task(caller, run_id, task)?;
+        let task = self.find_task(caller, run_id, task).await?;
         let found = task.outputs.artifacts.get(output).and_then(|list| list.get(index)).cloned();
         found.ok_or_else(|| Problem::not_found(format!("Task {} has no artifact {output:?}", task.path)))
     }

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::broadcast;
 
 use super::Operations;
-use crate::logs::{Progress, read_lines, without_timestamp};
+use crate::logs::{Keep, Progress, read_lines, without_timestamp};
 use crate::store::RunParts;
 use crate::types::task::Task;
 
@@ -32,9 +32,9 @@ impl Operations {
     ///
     /// # Errors
     /// When there is none or several, or the caller may not.
-    pub fn find_task(&self, caller: &Caller, run_id: &str, name: &str) -> Result<Task, Problem> {
+    pub async fn find_task(&self, caller: &Caller, run_id: &str, name: &str) -> Result<Task, Problem> {
         self.allow(caller, "get", "runs")?;
-        let parts = self.store.run(run_id)?;
+        let parts = self.store.run(run_id).await?;
         let id = |task: &Task| crate::engine::executor_input::task_id(run_id, &task.path, task.epoch);
         let exact = |task: &&Task| {
             task.path == name || task.pod.as_ref().is_some_and(|pod| pod.name == name) || id(task) == name
@@ -57,13 +57,13 @@ impl Operations {
     ///
     /// # Errors
     /// When there is no such task or the caller may not.
-    pub fn log_progress(
+    pub async fn log_progress(
         &self,
         caller: &Caller,
         run_id: &str,
         task: &str,
     ) -> Result<tokio::sync::watch::Receiver<Progress>, Problem> {
-        let task = self.find_task(caller, run_id, task)?;
+        let task = self.find_task(caller, run_id, task).await?;
         Ok(self.logs.progress(&self.logs.of_task(run_id, &task)))
     }
 
@@ -71,14 +71,17 @@ impl Operations {
     ///
     /// # Errors
     /// When there is no such task or the caller may not.
-    pub fn log(
+    pub async fn log(
         &self,
         caller: &Caller,
         run_id: &str,
         task: &str,
         wanted: LogLines,
     ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + 'static + use<>, Problem> {
-        let task = self.find_task(caller, run_id, task)?;
+        let task = self.find_task(caller, run_id, task).await?;
+        if self.logs.is_removed(run_id, &task) {
+            return Err(removed(self.logs.keep()));
+        }
         let file = self.logs.of_task(run_id, &task);
         let progress = self.logs.progress(&file);
         let end = wanted.count.map(|count| wanted.from.saturating_add(count));
@@ -119,7 +122,7 @@ impl Operations {
         task: &str,
         wanted: LogLines,
     ) -> Result<String, Problem> {
-        let lines = self.log(caller, run_id, task, LogLines { follow: false, ..wanted })?;
+        let lines = self.log(caller, run_id, task, LogLines { follow: false, ..wanted }).await?;
         futures::pin_mut!(lines);
         let mut text = String::new();
         while let Some(bytes) = lines.next().await {
@@ -133,13 +136,13 @@ impl Operations {
     ///
     /// # Errors
     /// When there is none of this id or the caller may not.
-    pub fn follow_run(
+    pub async fn follow_run(
         &self,
         caller: &Caller,
         run_id: &str,
     ) -> Result<impl Stream<Item = RunParts> + Send + 'static + use<>, Problem> {
         let changes = self.store.changes();
-        let first = self.run(caller, run_id)?;
+        let first = self.run(caller, run_id).await?;
         let over = first.summary.state.is_final();
         let rest = (changes, self.store.clone(), run_id.to_owned(), over);
         let rest = futures::stream::unfold(rest, |(mut changes, store, id, over)| async move {
@@ -155,13 +158,21 @@ impl Operations {
                 }
                 // What came in the meantime is seen by the same read.
                 changes = changes.resubscribe();
-                let parts = store.run(&id).ok()?;
+                let parts = store.run(&id).await.ok()?;
                 let over = parts.summary.state.is_final();
                 return Some((parts, (changes, store, id, over)));
             }
         });
         Ok(futures::stream::once(std::future::ready(first)).chain(rest))
     }
+}
+
+fn removed(keep: Keep) -> Problem {
+    let days = (keep.days > 0).then(|| format!("{} days after its run's end", keep.days));
+    let bytes = (keep.bytes > 0).then(|| format!("when all logs have more than {} GiB", keep.bytes >> 30));
+    let when: Vec<String> = days.into_iter().chain(bytes).collect();
+    let problem = Problem::not_found("The log of this step was removed");
+    if when.is_empty() { problem } else { problem.because(format!("A log is removed {}.", when.join(", or "))) }
 }
 
 fn render(bytes: Vec<u8>, timestamps: bool) -> Bytes {

@@ -132,16 +132,16 @@ impl Operations {
         let (transition, _) = step::step(&state, &[Event::Created], now, &cache).map_err(refused)?;
         let id = summary.id.clone();
         self.store.create_run(crate::store::NewRun { summary, request }, transition.writes).await?;
-        Ok(self.store.run(&id)?)
+        Ok(self.store.run(&id).await?)
     }
 
     /// A run with all its tasks.
     ///
     /// # Errors
     /// When there is none of this id or the caller may not.
-    pub fn run(&self, caller: &Caller, id: &str) -> Result<RunView, Problem> {
+    pub async fn run(&self, caller: &Caller, id: &str) -> Result<RunView, Problem> {
         self.allow(caller, "get", "runs")?;
-        Ok(self.store.run(id)?)
+        Ok(self.store.run(id).await?)
     }
 
     /// A page of runs, of one experiment or of all.
@@ -208,7 +208,7 @@ impl Operations {
     /// When there is none of this id or the caller may not.
     pub async fn delete_run(&self, caller: &Caller, id: &str) -> Result<(), Problem> {
         self.allow(caller, "delete", "runs")?;
-        let parts = self.store.run(id)?;
+        let parts = self.store.run(id).await?;
         self.store.delete_run(id).await?;
         let root = parts.request.pipeline_root.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let uri = format!("{root}/{}/{id}", parts.summary.pipeline_name);
@@ -231,7 +231,20 @@ impl Operations {
 
     async fn decide(&self, id: &str, event: Event) -> Result<(), Problem> {
         for _ in 0..TRIES {
-            let loaded = self.store.load(id)?;
+            if let Some(over) = self.store.library().run(id).map(|run| run.state).filter(|state| state.is_final()) {
+                match event {
+                    Event::Retry if matches!(over, run::State::Failed | run::State::Canceled) => {
+                        self.store.unarchive(id).await?;
+                    }
+                    Event::Retry => return Err(refused(Refused::NotRetryable(over))),
+                    _ => return Err(refused(Refused::NotCancelable(over))),
+                }
+            }
+            let loaded = match self.store.load(id) {
+                // It has just ended, or left memory again.
+                Err(Error::NotFound { .. }) if self.store.library().run(id).is_some() => continue,
+                loaded => loaded?,
+            };
             let cache = self.store.cache(&loaded.state.run.namespace, &loaded.state.run.pipeline_name);
             let decided = step::step(&loaded.state, std::slice::from_ref(&event), self.store.now(), &cache);
             let (transition, _) = decided.map_err(refused)?;

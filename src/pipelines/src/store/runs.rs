@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use records::{Db, Read};
+use records::{Db, RawTable, Read};
 
-use super::tables::{self, ACTIVE, CACHE, EXPERIMENTS, IMPORTS, ITEMS, REQUESTS, RUNS, TASKS};
+use super::archive::{delete_hot, forget};
+use super::tables::{self, ACTIVE, ARCHIVED, CACHE, CacheRow, EXPERIMENTS, IMPORTS, ITEMS, REQUESTS, RUNS, TASKS};
 use super::{Error, Store};
 use crate::engine::plan::Plan;
 use crate::engine::state::State;
@@ -13,6 +14,13 @@ use crate::ir::package::Package;
 use crate::types::artifact::Artifact;
 use crate::types::run::{Request, Summary};
 use crate::types::task::{CachedFrom, Kind, Task};
+
+/// Results that later runs may take are in memory: this is what they may cost. The newest stay.
+const RESULTS_BYTES_MAX: usize = 32 << 20;
+/// The same for imported artifacts, which are small.
+const IMPORTS_BYTES_MAX: usize = 8 << 20;
+/// Rows that go in one transaction, so that others have their turn in between.
+const TRIM_AT_ONCE: usize = 1000;
 
 /// A run that is to be.
 #[derive(Debug, Clone)]
@@ -141,16 +149,9 @@ impl Store {
         let key = id.to_owned();
         self.write(move |tx| {
             RUNS.delete(tx, &key).ok_or_else(|| Error::NotFound { kind: "Run", id: key.clone() })?;
-            REQUESTS.delete(tx, &key);
             ACTIVE.delete(tx, &key);
-            let prefix = tables::task_key(&key, "");
-            for (row, _) in tx.range(TASKS.raw(), prefix.as_bytes(), None, usize::MAX) {
-                tx.delete(TASKS.raw(), &row);
-            }
-            for (row, _) in tx.range(ITEMS.raw(), prefix.as_bytes(), None, usize::MAX) {
-                tx.delete(ITEMS.raw(), &row);
-            }
-            Ok(())
+            delete_hot(tx, &key);
+            forget(tx, &key)
         })
         .await?;
         self.library.forget_run(id);
@@ -158,26 +159,10 @@ impl Store {
         Ok(())
     }
 
-    /// Everything stored of a run.
+    /// What an unfinished run is and what it was asked to do, without its tasks.
     ///
     /// # Errors
-    /// When there is no such run or a row cannot be read.
-    pub fn run(&self, id: &str) -> Result<RunParts, Error> {
-        self.db.read(|view| {
-            let missing = || Error::NotFound { kind: "Run", id: id.to_owned() };
-            Ok(RunParts {
-                summary: RUNS.get(view, id)?.ok_or_else(missing)?,
-                request: REQUESTS.get(view, id)?.ok_or_else(missing)?,
-                tasks: tasks_of(view, id)?,
-                revision: view.revision(),
-            })
-        })
-    }
-
-    /// What a run is and what it was asked to do, without its tasks.
-    ///
-    /// # Errors
-    /// When there is no such run or a row cannot be read.
+    /// When there is no such run in memory or a row cannot be read.
     pub fn head(&self, id: &str) -> Result<(Summary, Request), Error> {
         self.db.read(|view| {
             let missing = || Error::NotFound { kind: "Run", id: id.to_owned() };
@@ -185,13 +170,17 @@ impl Store {
         })
     }
 
-    /// A run for the engine.
+    /// A run for the engine. One that is over may have left memory: [`Self::unarchive`] it first.
     ///
     /// # Errors
-    /// When there is no such run or a row cannot be read.
+    /// When there is no such run in memory or a row cannot be read.
     pub fn load(&self, id: &str) -> Result<Loaded, Error> {
         let (parts, items, version) = self.db.read(|view| {
             let missing = || Error::NotFound { kind: "Run", id: id.to_owned() };
+            // An archive that is being unpacked is not whole yet.
+            if ARCHIVED.get(view, id)?.is_some() {
+                return Err(missing());
+            }
             let parts = RunParts {
                 summary: RUNS.get(view, id)?.ok_or_else(missing)?,
                 request: REQUESTS.get(view, id)?.ok_or_else(missing)?,
@@ -228,12 +217,47 @@ impl Store {
         Ok(rows.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// A task of a run.
+    /// A task of an unfinished run; of one that is over it may have left memory.
     ///
     /// # Errors
     /// When a row cannot be read.
     pub fn task(&self, run_id: &str, path: &str) -> Result<Option<Task>, Error> {
         Ok(self.db.read(|view| TASKS.get(view, &tables::task_key(run_id, path)))?)
+    }
+
+    /// Lets go of results of deleted runs, and of the oldest of what the cache holds beyond its bounds.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn trim_results(&self) -> Result<(), Error> {
+        let mut doomed: Vec<(RawTable, Arc<[u8]>, u64)> = Vec::new();
+        for (table, bytes_max) in [(CACHE.raw(), RESULTS_BYTES_MAX), (IMPORTS.raw(), IMPORTS_BYTES_MAX)] {
+            let mut rows = self.db.read(|view| view.range(table, b"", None, usize::MAX));
+            rows.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.revision));
+            let mut bytes = 0;
+            for (key, entry) in rows {
+                bytes += key.len() + entry.value.len();
+                let orphan = table == CACHE.raw()
+                    && CACHE.decode(&key, &entry.value).map_or(true, |row| self.library.run(&row.run_id).is_none());
+                if orphan || bytes > bytes_max {
+                    doomed.push((table, key, entry.revision));
+                }
+            }
+        }
+        for part in doomed.chunks(TRIM_AT_ONCE) {
+            let part = part.to_vec();
+            self.write(move |tx| {
+                for (table, key, revision) in part {
+                    // One that was renewed in the meantime stays.
+                    if tx.get(table, &key).is_some_and(|entry| entry.revision == revision) {
+                        tx.delete(table, &key);
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Earlier results, for a run of this pipeline in this namespace.
@@ -247,7 +271,7 @@ impl Store {
     }
 }
 
-fn tasks_of(view: &impl Read, id: &str) -> Result<Vec<Task>, Error> {
+pub(super) fn tasks_of(view: &impl Read, id: &str) -> Result<Vec<Task>, Error> {
     let rows = TASKS.range(view, &tables::task_key(id, ""), None, usize::MAX)?;
     Ok(rows.into_iter().map(|(_, task)| task).collect())
 }
@@ -278,11 +302,23 @@ fn apply(tx: &mut records::Transaction<'_>, run: &Summary, writes: &[Write]) -> 
                 ITEMS.put(tx, &tables::task_key(&run.id, path), items)?;
             }
             Write::Cache { fingerprint, path } => {
-                let key = tables::cache_key(&run.namespace, &run.pipeline_name, fingerprint);
-                CACHE.put(tx, &key, &tables::CacheRow { run_id: run.id.clone(), path: path.clone() })?;
+                remember_result(tx, run, fingerprint, path)?;
             }
         }
     }
+    Ok(())
+}
+
+fn remember_result(
+    tx: &mut records::Transaction<'_>,
+    run: &Summary,
+    fingerprint: &str,
+    path: &str,
+) -> Result<(), Error> {
+    let Some(task) = TASKS.get(tx, &tables::task_key(&run.id, path))? else { return Ok(()) };
+    let ended_at = task.times.ended_at.unwrap_or(task.times.created_at);
+    let row = CacheRow { run_id: run.id.clone(), path: path.to_owned(), outputs: Some(task.outputs), ended_at };
+    CACHE.put(tx, &tables::cache_key(&run.namespace, &run.pipeline_name, fingerprint), &row)?;
     Ok(())
 }
 
@@ -308,10 +344,10 @@ impl Cache for Results {
         let key = tables::cache_key(&self.namespace, &self.pipeline, fingerprint);
         self.db.read(|view| {
             let row = CACHE.get(view, &key).ok().flatten()?;
-            let task = TASKS.get(view, &tables::task_key(&row.run_id, &row.path)).ok().flatten()?;
-            let same = task.fingerprint.as_deref() == Some(fingerprint) && task.state.is_success();
-            let at = task.times.ended_at.unwrap_or(task.times.created_at);
-            same.then_some(Hit { outputs: task.outputs, from: CachedFrom { run_id: row.run_id, task: row.path, at } })
+            // The artifacts of a deleted run are gone.
+            view.get(RUNS.raw(), row.run_id.as_bytes())?;
+            let from = CachedFrom { run_id: row.run_id, task: row.path, at: row.ended_at };
+            Some(Hit { outputs: row.outputs?, from })
         })
     }
 

@@ -1,6 +1,7 @@
 //! The tables and their keys.
 
-use records::Table;
+use jiff::Timestamp;
+use records::{ColdTable, RawTable, Table};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::types::artifact::Artifact;
 use crate::types::experiment::Experiment;
 use crate::types::pipeline::{Pipeline, Version};
 use crate::types::run::{Request, Summary};
-use crate::types::task::Task;
+use crate::types::task::{Task, Values};
 
 /// By id.
 pub static PIPELINES: Table<Pipeline> = Table::hot(100, "pipelines.pipelines");
@@ -31,14 +32,36 @@ pub static CACHE: Table<CacheRow> = Table::hot(107, "pipelines.cache");
 pub static IMPORTS: Table<Artifact> = Table::hot(108, "pipelines.imports");
 /// Unfinished runs, by id: how often each was changed. What recovery reads, however long the history is.
 pub static ACTIVE: Table<u64> = Table::hot(109, "pipelines.active");
+/// Finished runs that are in [`ARCHIVE`], by id.
+pub static ARCHIVED: Table<Archived> = Table::hot(110, "pipelines.archived");
+/// Chunks of packed rows of finished runs, by `<run id>/<number>`.
+pub const ARCHIVE: ColdTable = RawTable::cold(111, "pipelines.archive");
+
+/// That a run is in the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archived {
+    /// Into how many chunks it is packed.
+    pub chunks: u32,
+}
 
 /// A result that later runs may take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CacheRow {
     /// The run that made it.
     pub run_id: String,
     /// The task in it.
     pub path: String,
+    /// What it made: a hit needs nothing else, wherever the run's rows are by then.
+    #[serde(default)]
+    pub outputs: Option<Values>,
+    /// When that task ended.
+    #[serde(default)]
+    pub ended_at: Timestamp,
+}
+
+/// The key of a chunk of an archived run.
+pub fn chunk_key(run_id: &str, chunk: u32) -> String {
+    format!("{run_id}/{chunk:06}")
 }
 
 /// The key of a task of a run, and the prefix of all of them for an empty path.

@@ -68,8 +68,8 @@ pub(crate) async fn show(
 }
 
 async fn build(web: &Web, caller: &Caller, frame: Frame, ns: &str, id: &str, wanted: &Wanted) -> Result<Show, Problem> {
-    let run = web.operations.run(caller, id)?;
-    let artifact = web.operations.artifact(caller, id, &wanted.task, &wanted.output, wanted.index)?;
+    let run = web.operations.run(caller, id).await?;
+    let artifact = web.operations.artifact(caller, id, &wanted.task, &wanted.output, wanted.index).await?;
     let content = format!(
         "/ns/{}/runs/{id}/artifact/content?task={}&output={}&index={}",
         percent(ns),
@@ -137,7 +137,7 @@ pub(crate) async fn content(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     let read = async {
-        let artifact = web.operations.artifact(&caller, &id, &wanted.task, &wanted.output, wanted.index)?;
+        let artifact = web.operations.artifact(&caller, &id, &wanted.task, &wanted.output, wanted.index).await?;
         if wanted.shown_as == "page" {
             let bytes = web.operations.artifact_head(&artifact, HTML_MAX_BYTES).await?;
             return Ok::<_, Problem>(Body::from(bytes));

@@ -55,9 +55,9 @@ pub(crate) async fn show(
 }
 
 async fn read(web: &Web, caller: &Caller, frame: Frame, ns: &str, id: &str, name: &str) -> Result<Show, Problem> {
-    let run = web.operations.run(caller, id)?;
-    let task = web.operations.find_task(caller, id, name)?;
-    let progress = *web.operations.log_progress(caller, id, &task.path)?.borrow();
+    let run = web.operations.run(caller, id).await?;
+    let task = web.operations.find_task(caller, id, name).await?;
+    let progress = *web.operations.log_progress(caller, id, &task.path).await?.borrow();
     let whole = if progress.complete { progress.lines } else { progress.lines.saturating_sub(1) };
     let first = whole.saturating_sub(LINES);
     let wanted = LogLines { from: first, count: Some(whole - first), follow: false, timestamps: false };
@@ -93,7 +93,8 @@ pub(crate) async fn lines(
         follow: false,
         timestamps: false,
     };
-    let complete = web.operations.log_progress(&caller, &id, &wanted.task).map(|progress| progress.borrow().complete);
+    let progress = web.operations.log_progress(&caller, &id, &wanted.task).await;
+    let complete = progress.map(|progress| progress.borrow().complete);
     let text = web.operations.log_text(&caller, &id, &wanted.task, range).await;
     match (complete, text) {
         (Ok(complete), Ok(text)) => {

@@ -124,7 +124,7 @@ pub(crate) async fn show(
     Path((_, id)): Path<(String, String)>,
     Query(wanted): Query<Wanted>,
 ) -> Response {
-    let view = match web.operations.run(&caller, &id) {
+    let view = match web.operations.run(&caller, &id).await {
         Ok(view) => view,
         Err(error) => return problem::page(frame, error),
     };
@@ -349,7 +349,7 @@ async fn perform(web: &Web, caller: &Caller, id: &str, act: &str) -> Result<Opti
 
 /// The same pipeline with the same parameters.
 async fn again(web: &Web, caller: &Caller, id: &str) -> Result<String, Problem> {
-    let old = web.operations.run(caller, id)?;
+    let old = web.operations.run(caller, id).await?;
     let new = NewRun {
         name: old.summary.name.clone(),
         description: old.summary.description.clone(),
