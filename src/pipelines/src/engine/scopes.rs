@@ -1,7 +1,5 @@
 //! DAGs, conditions and loops: how a scope opens, what starts in it, and how it ends.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::executor_input;
@@ -211,11 +209,11 @@ impl Stepper<'_> {
             0 => u32::MAX,
             limit => limit,
         };
-        let keep = self.inputs_read_within(&task.component);
+        let unread = self.looped_over_and_not_read(&spec);
         while open < limit
             && let Some(item) = items.get(opened as usize)
         {
-            self.open_iteration(path, &task, &spec, opened, item, &keep);
+            self.open_iteration(path, &task, &spec, opened, item, unread.as_deref());
             open += 1;
             opened += 1;
         }
@@ -228,12 +226,12 @@ impl Stepper<'_> {
         spec: &Spec,
         index: u32,
         item: &Item,
-        keep: &BTreeSet<String>,
+        unread: Option<&str>,
     ) {
         let now = self.draft.now;
         let mut values = looped.inputs.clone();
-        values.parameters.retain(|name, _| keep.contains(name));
-        values.artifacts.retain(|name, _| keep.contains(name));
+        values.parameters.retain(|name, _| Some(name.as_str()) != unread);
+        values.artifacts.retain(|name, _| Some(name.as_str()) != unread);
         let parameter = spec.parameter_iterator.as_ref().map(|iterator| iterator.item_input.clone());
         let artifact = spec.artifact_iterator.as_ref().map(|iterator| iterator.item_input.clone());
         match item {
@@ -256,16 +254,18 @@ impl Stepper<'_> {
         self.open_scope(&iteration);
     }
 
-    /// The inputs of a loop's component that its tasks read. The list that is looped over is mostly not among them, and
-    /// must not be copied into each iteration.
-    fn inputs_read_within(&self, component: &str) -> BTreeSet<String> {
-        let tasks = self.draft.plan().dag(component).map(|dag| dag.tasks.values());
-        let mut read = BTreeSet::new();
-        for task in tasks.into_iter().flatten() {
-            read.extend(task.inputs.parameters.values().filter_map(|source| source.component_input_parameter.clone()));
-            read.extend(task.inputs.artifacts.values().filter_map(|source| source.component_input_artifact.clone()));
-        }
-        read
+    /// The list that is looped over, when no task within the loop reads it: it must not be copied into each iteration.
+    /// All other inputs stay, for the platform document may name one that no task reads.
+    fn looped_over_and_not_read(&self, spec: &Spec) -> Option<String> {
+        let parameter = spec.parameter_iterator.as_ref().and_then(|iterator| iterator.items.input_parameter.clone());
+        let artifact = spec.artifact_iterator.as_ref().map(|iterator| iterator.items.input_artifact.clone());
+        let list = parameter.or(artifact)?;
+        let tasks = self.draft.plan().dag(&spec.component_ref.name).map(|dag| dag.tasks.values());
+        let read = tasks.into_iter().flatten().any(|task| {
+            task.inputs.parameters.values().any(|source| source.component_input_parameter.as_ref() == Some(&list))
+                || task.inputs.artifacts.values().any(|source| source.component_input_artifact.as_ref() == Some(&list))
+        });
+        (!read).then_some(list)
     }
 
     fn loop_items(&self, spec: &Spec, values: &Values) -> Result<Option<Vec<Item>>, String> {

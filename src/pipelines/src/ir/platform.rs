@@ -84,10 +84,26 @@ pub fn additions(
                 let seconds = value.as_i64().or_else(|| value.as_str()?.parse().ok());
                 additions.spec.extend(seconds.map(|seconds| (field.clone(), json!(seconds))));
             }
+            "imagePullSecret" | "nodeAffinity" | "nodeSelector" | "tolerations" if asks_for_nothing(value, resolve) => {
+            }
             other => return Err(Error::Unsupported(other.to_owned())),
         }
     }
     Ok(additions)
+}
+
+/// Whether all entries of a setting take what they say from optional inputs that got nothing. Source: KFP leaves these out.
+fn asks_for_nothing(value: &Value, resolve: &impl Fn(&ParameterSource) -> Option<Value>) -> bool {
+    const SOURCES: [&str; 4] = ["secretNameParameter", "nodeAffinityJson", "nodeSelectorJson", "tolerationJson"];
+    let entries = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    entries.iter().all(|one| SOURCES.iter().any(|source| one.get(source).is_some_and(|from| is_unset(from, resolve))))
+}
+
+/// Whether a parameter that a setting names is an optional input that got nothing.
+fn is_unset(parameter: &Value, resolve: &impl Fn(&ParameterSource) -> Option<Value>) -> bool {
+    let source = serde_json::from_value::<ParameterSource>(parameter.clone());
+    source
+        .is_ok_and(|source| source.component_input_parameter.is_some() && resolve(&source).is_none_or(|v| v.is_null()))
 }
 
 /// What secrets and config maps have in common.
@@ -140,13 +156,19 @@ fn name(
     name.map(str::to_owned).ok_or(Error::Incomplete { field, needs: source.name })
 }
 
+/// Whether an entry is marked optional and its name is an input that got nothing.
+fn may_be_left_out(one: &Value, source: &Source, resolve: &impl Fn(&ParameterSource) -> Option<Value>) -> bool {
+    one["optional"].as_bool() == Some(true)
+        && one.get(source.name_parameter).is_some_and(|from| is_unset(from, resolve))
+}
+
 fn env(
     additions: &mut Additions,
     list: &[Value],
     resolve: &impl Fn(&ParameterSource) -> Option<Value>,
     source: &Source,
 ) -> Result<(), Error> {
-    for one in list {
+    for one in list.iter().filter(|one| !may_be_left_out(one, source, resolve)) {
         let name = name(one, source, source.env, resolve)?;
         for pair in one["keyToEnv"].as_array().into_iter().flatten() {
             let reference = json!({"name": name, "key": pair[source.key], "optional": one["optional"].as_bool()});
@@ -162,7 +184,7 @@ fn volumes(
     resolve: &impl Fn(&ParameterSource) -> Option<Value>,
     source: &Source,
 ) -> Result<(), Error> {
-    for one in list {
+    for one in list.iter().filter(|one| !may_be_left_out(one, source, resolve)) {
         let name = name(one, source, source.volume, resolve)?;
         let volume = format!("{}-{}", source.volume_source.to_lowercase(), additions.volumes.len());
         let content = json!({source.volume_name: name, "optional": one["optional"].as_bool()});
@@ -203,6 +225,13 @@ mod tests {
         assert_eq!(found.env[0]["valueFrom"]["secretKeyRef"]["key"], json!("k"));
         assert_eq!(found.volumes[0]["configMap"]["name"], json!("from-parameter"));
         assert_eq!(additions(settings, &|_| None), Err(Error::Unresolved { field: "configMapAsVolume" }));
+        let optional = json!({
+            "secretAsEnv": [{"secretNameParameter": {"componentInputParameter": "n"}, "keyToEnv": [], "optional": true}],
+            "nodeSelector": {"nodeSelectorJson": {"componentInputParameter": "n"}},
+        });
+        let optional = optional.as_object().expect("an object");
+        assert_eq!(additions(optional, &|_| None), Ok(Additions::default()));
+        assert!(additions(optional, &|_| Some(json!("given"))).is_err());
         let unknown = json!({"pvcMount": []});
         let unknown = additions(unknown.as_object().expect("an object"), &|_| None);
         assert_eq!(unknown, Err(Error::Unsupported("pvcMount".to_owned())));
