@@ -36,6 +36,7 @@ fn server(folder: &str) -> Result<(Server, Db)> {
         clock,
         tasks: Tasks::root("bench"),
         node_proxy: NodeProxy::default(),
+        metrics: telemetry::metrics::Metrics::default(),
     });
     Ok((server, db))
 }

@@ -35,6 +35,7 @@ async fn main() -> Result<()> {
         clock,
         tasks: Tasks::root("serve"),
         node_proxy: NodeProxy::default(),
+        metrics: telemetry::metrics::Metrics::default(),
     });
     server.bootstrap().await?;
     println!("token {}", token.expose());

@@ -21,6 +21,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use records::Db;
 use serde_json::json;
+use telemetry::metrics::Metrics;
 
 use crate::handlers::{self, Call, respond};
 use crate::node_proxy::NodeProxy;
@@ -55,6 +56,8 @@ pub struct Config {
     pub tasks: Tasks,
     /// The node's endpoints.
     pub node_proxy: NodeProxy,
+    /// What `/metrics` shows, to those who may.
+    pub metrics: Metrics,
 }
 
 /// The server. Cheap to clone.
@@ -68,14 +71,15 @@ struct Inner {
     authenticator: Authenticator,
     authorizer: Authorizer,
     node_proxy: NodeProxy,
+    metrics: Metrics,
 }
 
 impl Server {
     /// Makes the server; nothing runs yet.
     pub fn new(config: Config) -> Self {
-        let Config { db, authenticator, authorizer, clock, tasks, node_proxy } = config;
+        let Config { db, authenticator, authorizer, clock, tasks, node_proxy, metrics } = config;
         let store = Store { db, clock, tasks };
-        Self { inner: Arc::new(Inner { store, authenticator, authorizer, node_proxy }) }
+        Self { inner: Arc::new(Inner { store, authenticator, authorizer, node_proxy, metrics }) }
     }
 
     /// The routes for a listener.
@@ -201,6 +205,10 @@ impl Server {
         }
         if parts.method != http::Method::GET {
             return Err(ApiError::method_not_allowed());
+        }
+        if path == "/metrics" {
+            let text = self.inner.metrics.render();
+            return Ok(respond(StatusCode::OK, telemetry::metrics::CONTENT_TYPE, text.into(), &[]));
         }
         let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
         let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or("localhost");

@@ -90,12 +90,10 @@ fn may_be_local(parts: &Parts) -> bool {
         let name = name.as_str();
         matches!(name, "origin" | "referer" | "cookie") || name.starts_with("sec-fetch-")
     });
-    let host = parts
-        .headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-    !from_page && host.is_some_and(names_loopback)
+    // Whatever names the host must name a loopback one, in `Host` as well as in HTTP/2's `:authority`.
+    let named = parts.headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut named = named.chain(parts.uri.authority().map(http::uri::Authority::as_str)).peekable();
+    !from_page && named.peek().is_some() && named.all(names_loopback)
 }
 
 fn names_loopback(host: &str) -> bool {
@@ -155,6 +153,11 @@ mod tests {
         assert!(may_be_local(&parts(None)));
         for header in ["origin", "referer", "cookie", "sec-fetch-site", "sec-fetch-mode"] {
             assert!(!may_be_local(&parts(Some((header, "x")))), "{header}");
+        }
+        assert!(!may_be_local(&parts(Some(("host", "evil.example")))), "a second name");
+        for (uri, expected) in [("http://localhost:8080/", true), ("http://evil.example/", false), ("/", false)] {
+            let request = http::Request::builder().uri(uri).body(()).expect("a request");
+            assert_eq!(may_be_local(&request.into_parts().0), expected, "{uri}");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Identifiers and random names.
 
+use std::fmt;
+use std::sync::Arc;
+
 use rand::Rng;
 
 /// The letters that Kubernetes draws generated names from: no vowels (no words), no characters that look alike.
@@ -20,6 +23,29 @@ pub fn random_suffix(len: usize) -> String {
 /// A secret of `bits` bits at least, in characters that need no escaping in a URL or a header.
 pub fn token(bits: usize) -> String {
     draw(URL_ALPHABET, bits.div_ceil(6))
+}
+
+/// Names one request in logs, answers and pages: 32 hexadecimal digits, as W3C trace contexts have it. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceId(Arc<str>);
+
+impl TraceId {
+    /// A new one.
+    #[expect(clippy::new_without_default, reason = "two of them are never equal")]
+    pub fn new() -> Self {
+        Self(uuid::Uuid::new_v4().simple().to_string().into())
+    }
+
+    /// Its digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 fn draw(alphabet: &[u8], len: usize) -> String {

@@ -3,6 +3,8 @@
 //!
 //! Invariant: the only place where a request's identity is established; nothing behind it believes a header.
 
+mod body;
 pub mod filters;
 pub mod listener;
+pub mod measure;
 pub mod tls;

@@ -21,9 +21,21 @@ use crate::client::{Client, Target};
 use crate::config::Config;
 use crate::output::{self, Format, NotRunning};
 
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  it went well
+  1  it failed; the last line of standard error says why
+  2  the command line cannot be read
+  3  no platform runs on the data folder
+  4  the run that was waited for failed
+  5  the run that was waited for was canceled
+
+Settings come from flags, then variables (KUBEFLOW_LISTEN, KUBEFLOW_LOG, ...), then config.yaml in the data
+folder, then defaults; `kubeflow config` shows each with its origin.";
+
 /// Kubeflow as one binary: pipelines, notebooks, training, tuning and serving on a laptop or a cluster.
 #[derive(Debug, Parser)]
-#[command(name = "kubeflow", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "kubeflow", version, disable_help_subcommand = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -37,7 +49,7 @@ pub struct Common {
     /// The data folder [default: ~/.local/share/kubeflow]
     #[arg(long, global = true, value_name = "DIR", env = "KUBEFLOW_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// A platform to talk to instead of the one of the data folder, such as http://127.0.0.1:8080
+    /// A platform to talk to instead of the one of the data folder, such as http://127.0.0.1:8080 or https://kubeflow.example
     #[arg(long, global = true, value_name = "URL", env = "KUBEFLOW_SERVER")]
     server: Option<String>,
     /// The bearer token for --server; better in KUBEFLOW_TOKEN, where other users cannot see it
@@ -66,8 +78,8 @@ enum Command {
     Config,
     /// Start runs of pipelines, look at them, stop them
     Pipeline(pipeline::Pipeline),
-    /// Print the end of the log of a platform in the background
-    Logs,
+    /// Print the log of a platform in the background
+    Logs(logs::Logs),
     /// Look at what this host allows, and say what to do about what it does not
     Doctor,
     /// Print completions for a shell
@@ -131,7 +143,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Env => env::run(&common).await,
         Command::Config => config::run(&common),
         Command::Pipeline(pipeline) => pipeline::run(&common, pipeline).await,
-        Command::Logs => logs::run(&common),
+        Command::Logs(wanted) => logs::run(&common, wanted).await,
         Command::Doctor => doctor::run(&common).await,
         Command::Completions(wanted) => Ok(generate::completions(&wanted)),
         Command::Man => generate::man(),

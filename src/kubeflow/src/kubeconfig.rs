@@ -44,11 +44,14 @@ pub fn write(path: &Path, config: &Value) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
+    // A link stays a link: what it leads to is replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = target.as_path();
     let temporary = path.with_extension("kubeflow-tmp");
+    let _ = fs::remove_file(&temporary);
     let mut file = fs::OpenOptions::new()
-        .create(true)
+        .create_new(true)
         .write(true)
-        .truncate(true)
         .mode(0o600)
         .open(&temporary)
         .with_context(|| format!("write {}", temporary.display()))?;
@@ -104,7 +107,14 @@ mod tests {
         let own = render("https://127.0.0.1:6443", "pem", "secret", "kubeflow");
         merge(&path, &own).expect("merged");
         merge(&path, &own).expect("merged again");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).expect("a file").permissions());
+        assert_eq!(mode & 0o777, 0o600, "a token stands in it");
+        let link = folder.join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        merge(&link, &render("https://127.0.0.1:6444", "pem", "secret", "kubeflow")).expect("merged through a link");
+        assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
         let text = fs::read_to_string(&path).expect("a file");
+        assert!(text.contains("6444"));
         let config: Value = serde_saphyr::from_str(&text).expect("YAML");
         assert_eq!(config["current-context"], json!("work"));
         assert_eq!(config["contexts"].as_array().map(Vec::len), Some(2));

@@ -3,6 +3,7 @@
 //! Start after a kill: API in process, the node takes its pods back, the engine resumes, the listeners open.
 
 mod embedded;
+mod figures;
 mod health;
 mod routes;
 
@@ -117,7 +118,7 @@ impl Platform {
             kube_listen: kube_listen.to_string(),
         })?;
         let tasks = Tasks::root("platform");
-        let embedded = embedded::Embedded::start(config, &tasks, listen).await?;
+        let embedded = embedded::Embedded::start(config, &tasks, listen, started).await?;
         let kubeconfig = embedded.kubeconfig(kube_listen).await?;
         let about = About {
             version: env!("CARGO_PKG_VERSION"),

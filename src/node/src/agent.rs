@@ -185,6 +185,12 @@ impl Agent {
         }
     }
 
+    /// How many pods run here now, as their newest objects say.
+    pub fn running_pods(&self) -> usize {
+        let running = |pod: &&Arc<Pod>| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        self.0.pods.lock().values().filter(running).count()
+    }
+
     /// The kubelet's endpoints.
     pub fn router(&self) -> axum::Router {
         server::router(self.0.clone())

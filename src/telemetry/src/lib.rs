@@ -3,3 +3,5 @@
 pub mod health;
 pub mod logs;
 pub mod metrics;
+pub mod process;
+pub mod requests;

@@ -6,6 +6,7 @@ use auth::caller::{Caller, Means};
 use auth::sessions;
 use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Response};
+use foundation::id::TraceId;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HOST, HeaderValue};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
@@ -30,6 +31,8 @@ pub(crate) struct Frame {
     pub(crate) host: String,
     /// The zone in which times are shown.
     pub(crate) zone: TimeZone,
+    /// The request's name in the log.
+    pub(crate) trace: Option<TraceId>,
 }
 
 impl Frame {
@@ -61,6 +64,7 @@ impl FromRequestParts<Web> for Frame {
             theme: theme.map(str::to_owned),
             host: host.to_owned(),
             zone,
+            trace: parts.extensions.get::<TraceId>().cloned(),
         })
     }
 }

@@ -36,12 +36,21 @@ pub struct Web {
     /// The name of the one user.
     pub user: &'static str,
     live: live::Hub,
+    wrong_tokens: pages::sign_in::WrongTokens,
 }
 
 impl Web {
     /// The pages' state.
     pub fn new(operations: Operations, sessions: Sessions, tokens: Tokens, tasks: Tasks, user: &'static str) -> Self {
-        Self { operations, sessions, tokens, tasks, user, live: live::Hub::default() }
+        Self {
+            operations,
+            sessions,
+            tokens,
+            tasks,
+            user,
+            live: live::Hub::default(),
+            wrong_tokens: pages::sign_in::WrongTokens::default(),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ struct Page {
     what: String,
     cause: Option<String>,
     remedy: Option<String>,
+    /// Under which name the log says more; only of what is our fault.
+    trace: Option<String>,
 }
 
 /// A problem as a page: what failed, why, what to do.
@@ -31,8 +33,13 @@ pub(crate) fn page(frame: Frame, problem: Problem) -> Response {
         Kind::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "Not available"),
         Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Our fault"),
     };
-    if status.is_server_error() {
+    let ours = status.is_server_error();
+    if ours {
         tracing::error!(error = %chain(&problem), "a page could not be made");
     }
-    layout::page(status, &Page { frame, title, what: problem.what, cause: problem.cause, remedy: problem.remedy })
+    let trace = frame.trace.as_ref().filter(|_| ours).map(ToString::to_string);
+    layout::page(
+        status,
+        &Page { frame, title, what: problem.what, cause: problem.cause, remedy: problem.remedy, trace },
+    )
 }

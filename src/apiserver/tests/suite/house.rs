@@ -48,6 +48,7 @@ impl House {
             clock,
             tasks: Tasks::root("test"),
             node_proxy: node.clone(),
+            metrics: telemetry::metrics::Metrics::default(),
         });
         server.bootstrap().await.unwrap();
         Self { server, node, _folder: folder }

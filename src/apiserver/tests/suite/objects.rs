@@ -136,6 +136,7 @@ async fn objects_and_revisions_outlive_the_server() {
             clock,
             tasks: foundation::tasks::Tasks::root("test"),
             node_proxy: apiserver::node_proxy::NodeProxy::default(),
+            metrics: telemetry::metrics::Metrics::default(),
         });
         server.bootstrap().await.unwrap();
         let nodes: Api<Node> = Api::all(server.client(auth::identity::Identity::service("test"), "default"));

@@ -1,6 +1,7 @@
 //! `kubeflow pipeline`: start runs, look at them, stop them.
 
 mod compile;
+mod find;
 mod progress;
 mod show;
 
@@ -31,7 +32,7 @@ enum Command {
     List,
     /// Show a run with its steps
     Get {
-        /// The run's id
+        /// The run: its id, the beginning of it, or its name where only one run has it
         run: String,
     },
     /// List runs, newest first
@@ -42,7 +43,7 @@ enum Command {
     },
     /// Print the log of a step
     Logs {
-        /// The run's id
+        /// The run: its id, the beginning of it, or its name where only one run has it
         run: String,
         /// The step: its name, or its path where several have the name. Without one: every step, one after the other
         step: Option<String>,
@@ -55,7 +56,7 @@ enum Command {
     },
     /// Stop a run
     Cancel {
-        /// The run's id
+        /// The run: its id, the beginning of it, or its name where only one run has it
         run: String,
     },
 }
@@ -91,10 +92,13 @@ pub async fn run(common: &Common, pipeline: Pipeline) -> Result<u8> {
     match pipeline.command {
         Command::Run(run) => start(common, &client, run).await,
         Command::List => list(common, &client).await,
-        Command::Get { run } => show::run(common, &client, &run).await,
+        Command::Get { run } => show::run(common, &client, &find::run(&client, &run).await?).await,
         Command::Runs { limit } => runs(common, &client, limit).await,
-        Command::Logs { run, step, follow, timestamps } => logs(&client, &run, step, follow, timestamps).await,
+        Command::Logs { run, step, follow, timestamps } => {
+            logs(&client, &find::run(&client, &run).await?, step, follow, timestamps).await
+        }
         Command::Cancel { run } => {
+            let run = find::run(&client, &run).await?;
             client.post(&format!("/apis/v2beta1/runs/{run}:terminate"), &json!({})).await?;
             output::line(format!("Run {run} is being canceled."));
             Ok(output::OK)
@@ -202,7 +206,7 @@ async fn experiment_id(client: &Client, name: &str) -> Result<String> {
 }
 
 /// A text as a part of a path or a value of a query.
-pub(super) fn percent(text: &str) -> String {
+pub(crate) fn percent(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -22,7 +22,10 @@ pub struct Token {
 pub async fn run(common: &Common, token: Token) -> Result<u8> {
     let client = common.client()?;
     let (answer, name) = match token.link {
-        Some(path) => (client.post(&format!("/control/link?path={path}"), &json!({})).await?, "link"),
+        Some(path) => {
+            let path = super::pipeline::percent(&path);
+            (client.post(&format!("/control/link?path={path}"), &json!({})).await?, "link")
+        }
         None => (client.post("/control/token", &json!({})).await?, "token"),
     };
     match common.output {

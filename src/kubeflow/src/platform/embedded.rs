@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use apiserver::node_proxy::NodeProxy;
@@ -28,7 +29,7 @@ use records::Db;
 use telemetry::health::Health;
 use telemetry::metrics::Metrics;
 
-use super::{NAMESPACE, USER};
+use super::{NAMESPACE, USER, figures};
 use crate::config::Config;
 use crate::kubeconfig;
 
@@ -75,8 +76,9 @@ impl Embedded {
     ///
     /// # Errors
     /// When one cannot start; says which.
-    pub async fn start(config: &Config, tasks: &Tasks, listen: SocketAddr) -> Result<Self> {
+    pub async fn start(config: &Config, tasks: &Tasks, listen: SocketAddr, started: Instant) -> Result<Self> {
         let (clock, data_dir) = (Clock::system(), config.data_dir.clone());
+        let (health, metrics) = (Health::default(), Metrics::default());
         let db = Db::open(records::Options::at(data_dir.join("db"))).context("open the store")?;
         let tokens = Tokens::new(db.clone(), clock.clone());
         let sessions = Sessions::new(db.clone(), clock.clone());
@@ -91,6 +93,7 @@ impl Embedded {
             clock: clock.clone(),
             tasks: tasks.child("kubernetes api"),
             node_proxy: node_proxy.clone(),
+            metrics: metrics.clone(),
         });
         server.bootstrap().await.map_err(|error| anyhow::anyhow!("{error:?}")).context("make the first namespaces")?;
         let client = |name: &str| server.client(Identity::service(name), NAMESPACE);
@@ -120,7 +123,7 @@ impl Embedded {
         let local = local.then(|| LocalCaller::new(Identity::admin(USER)));
         let authenticator = Authenticator::new(tokens.clone(), sessions.clone(), local, authorizer);
         let client = client("platform");
-        let (health, metrics) = (Health::default(), Metrics::default());
+        figures::register(&metrics, started, &db, &operations, &agent, data_dir.clone());
         let probe = db.clone();
         health.check("records", move || probe.read(|_| Ok(())));
         Ok(Self {

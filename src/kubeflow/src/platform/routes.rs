@@ -1,6 +1,7 @@
 //! Which routes are on which port, and the listeners that open once everything else runs.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -11,9 +12,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use foundation::tasks::Tasks;
-use gateway::{filters, listener};
+use gateway::{filters, listener, measure};
 use http::Method;
 use pipelines::api::About as ApiAbout;
+use telemetry::requests::Requests;
 use web::Web;
 
 use super::embedded::Embedded;
@@ -60,12 +62,18 @@ pub fn open(
     let kube = Router::new()
         .nest_service("/apis/v2beta1", prefixed(kube_pipelines))
         .fallback_service(embedded.server.router());
+    let requests = Requests::register(&embedded.metrics);
+    let front = measure::layer(front, requests.clone(), "front", measure::matched);
+    let kube = measure::layer(kube, requests, "kubernetes", kube_route);
     serve(tasks, "front door", listener, None, front)?;
     serve(tasks, "kubernetes port", kube_listener, Some(embedded.authority.server.clone()), kube)?;
     let path = instance::control_socket(&facade.about.data_dir);
     let _ = std::fs::remove_file(&path);
     let socket = tokio::net::UnixListener::bind(&path)
         .with_context(|| format!("open {} (the path of a socket is limited to 107 characters)", path.display()))?;
+    // The third lock, behind the 0700 folder and the peer's uid.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("make {} yours only", path.display()))?;
     let own_tasks = tasks.child("commands");
     let accept = own_tasks.clone();
     own_tasks.spawn("commands", async move {
@@ -73,6 +81,40 @@ pub fn open(
         listener::serve_unix(socket, own_user, commands, accept).await;
     });
     Ok(())
+}
+
+/// The Kubernetes port's requests by what they are about.
+fn kube_route(request: &Request) -> String {
+    const RESOURCES: [&str; 9] = [
+        "bindings",
+        "configmaps",
+        "events",
+        "namespaces",
+        "nodes",
+        "pods",
+        "secrets",
+        "serviceaccounts",
+        "persistentvolumeclaims",
+    ];
+    let path = request.uri().path();
+    let mut parts = path.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("api"), Some("v1")) => {
+            let rest: Vec<&str> = parts.filter(|part| *part != "watch").collect();
+            let named = match rest.as_slice() {
+                ["namespaces", _, resource, ..] => *resource,
+                [resource, ..] => *resource,
+                [] => return "/api".to_owned(),
+            };
+            let known = RESOURCES.iter().find(|known| **known == named);
+            format!("/api/v1/{}", known.unwrap_or(&"other"))
+        }
+        (Some("apis"), Some("v2beta1")) => "/apis/v2beta1".to_owned(),
+        (Some(first @ ("api" | "apis" | "openapi" | "healthz" | "livez" | "readyz" | "version" | "metrics")), _) => {
+            format!("/{first}")
+        }
+        _ => "unmatched".to_owned(),
+    }
 }
 
 /// `nest_service` takes the prefix off; the API's routes have it.

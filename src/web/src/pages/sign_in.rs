@@ -1,5 +1,8 @@
 //! Signing in with a link or a token, and out.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use askama::Template;
 use auth::caller::{Caller, Means};
 use auth::sessions;
@@ -7,12 +10,37 @@ use axum::Form;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
-use http::header::SET_COOKIE;
+use http::header::{RETRY_AFTER, SET_COOKIE};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::Signed;
 use crate::Web;
 use crate::layout::{Frame, may_write, page};
+
+/// So many wrong tokens may be tried within [`WINDOW`], by everybody together: a person mistypes, a program guesses.
+const WRONG_MAX: usize = 20;
+const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// When wrong tokens were tried. Nobody is locked out by it: a right token is taken at any time.
+#[derive(Clone, Default)]
+pub(crate) struct WrongTokens(Arc<Mutex<VecDeque<Timestamp>>>);
+
+impl WrongTokens {
+    /// Notes another one; false when there were too many.
+    fn note(&self, now: Timestamp) -> bool {
+        let mut tried = self.0.lock();
+        while tried.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            tried.pop_front();
+        }
+        if tried.len() >= WRONG_MAX {
+            return false;
+        }
+        tried.push_back(now);
+        true
+    }
+}
 
 #[derive(Template)]
 #[template(path = "signin/show.html")]
@@ -54,7 +82,12 @@ pub(crate) async fn show(
     page(StatusCode::OK, &Show { frame, error, link: wanted.link.filter(|_| good), next })
 }
 
-pub(crate) async fn create(State(web): State<Web>, frame: Frame, Form(given): Form<Credentials>) -> Response {
+pub(crate) async fn create(
+    State(web): State<Web>,
+    frame: Frame,
+    caller: Option<Caller>,
+    Form(given): Form<Credentials>,
+) -> Response {
     let next = local(&given.next);
     let refused = |frame, error| {
         page(StatusCode::UNPROCESSABLE_ENTITY, &Show { frame, error: Some(error), link: None, next: next.clone() })
@@ -70,12 +103,23 @@ pub(crate) async fn create(State(web): State<Web>, frame: Frame, Form(given): Fo
         },
         (None, Some(token)) => match web.tokens.find(token.trim()) {
             Some(identity) => identity,
-            None => return refused(frame, "This token is not known."),
+            None if web.wrong_tokens.note(web.operations.now()) => return refused(frame, "This token is not known."),
+            None => {
+                let error = Some("Too many wrong tokens were tried. Wait a minute, or use a link.");
+                let shown = Show { frame, error, link: None, next };
+                return ([(RETRY_AFTER, "60")], page(StatusCode::TOO_MANY_REQUESTS, &shown)).into_response();
+            }
         },
         (None, None) => return refused(frame, "Paste a token."),
     };
     match web.sessions.open(identity).await {
         Ok(secret) => {
+            // The browser forgets the session that it had; so do we.
+            if let Some(Caller { means: Means::Session(old), .. }) = &caller
+                && let Err(error) = web.sessions.close(old).await
+            {
+                tracing::error!(error = %foundation::problem::chain(&error), "a session could not be closed");
+            }
             let age = sessions::cookie_lifetime().as_secs();
             let cookie =
                 format!("{}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}", sessions::COOKIE, secret.expose());
@@ -117,5 +161,14 @@ mod tests {
             assert_eq!(local(bad), "/", "{bad}");
         }
         assert_eq!(local("/ns/a/runs?q=x"), "/ns/a/runs?q=x");
+    }
+
+    #[test]
+    fn wrong_tokens_are_few_a_minute() {
+        let wrong = WrongTokens::default();
+        let now = Timestamp::UNIX_EPOCH;
+        assert!((0..WRONG_MAX).all(|_| wrong.note(now)));
+        assert!(!wrong.note(now));
+        assert!(wrong.note(now.saturating_add(WINDOW * 2).expect("a time")));
     }
 }
