@@ -3,6 +3,7 @@
 pub(crate) mod chart;
 pub(crate) mod markdown;
 pub(crate) mod state;
+pub(crate) mod steps;
 pub(crate) mod time;
 
 /// `1.9 s`, `37 s`, `4m 12s`, `3h 12m`, `1d 4h`.

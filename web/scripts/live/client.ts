@@ -81,5 +81,8 @@ function morph(page: Document, markup: string): void {
         beforeNodeMorphed: (old: Node) => !(old instanceof HTMLElement && old.dataset["own"] !== undefined),
       },
     });
+    // The tab says how the run stands.
+    const title = page.querySelector<HTMLElement>("[data-title]")?.dataset["title"];
+    if (title) page.title = title;
   }
 }

@@ -12,17 +12,18 @@ use pipelines::ir::package::Package;
 use pipelines::operations::{NewRun, RunSource, RunView};
 use pipelines::types::experiment::Storage;
 use pipelines::types::run::State as RunState;
-use pipelines::types::task::{Kind, State as TaskState, Task};
+use pipelines::types::task::{State as TaskState, Task};
 use serde::Deserialize;
 
 use super::Signed;
-use super::runs::milliseconds;
+use super::runs::{elapsed, milliseconds};
 use crate::layout::{Frame, fragments, may_write, page_at, percent};
+use crate::view::steps::{Step, log_link, steps};
 use crate::view::{self, state, time};
 use crate::{Web, problem};
 
-/// Rows of the tree; a loop of thousands must not make a page of thousands.
-const STEPS_MAX: usize = 400;
+/// A loop of thousands must not make a page of thousands.
+const ARTIFACTS_MAX: usize = 400;
 /// Failed steps that are shown in full.
 const FAILURES_MAX: usize = 3;
 /// Of a parameter's value.
@@ -78,6 +79,8 @@ struct Head {
     experiment: String,
     started: time::Shown,
     duration: String,
+    /// While it is not over, in milliseconds: the page counts on.
+    ticks_from: Option<i64>,
     by: String,
     done: u32,
     known: u32,
@@ -97,16 +100,6 @@ struct Failure {
     facts: String,
     lines: Vec<String>,
     log: String,
-}
-
-struct Step {
-    path: String,
-    name: String,
-    depth: usize,
-    state: state::Shown,
-    remark: String,
-    duration: String,
-    log: Option<String>,
 }
 
 struct ArtifactRow {
@@ -186,12 +179,31 @@ fn head(view: &RunView, now: jiff::Timestamp, frame: &Frame) -> Head {
         experiment: run.experiment_name.clone(),
         started: time::show(run.created_at, now, &frame.zone),
         duration: milliseconds(run.created_at, run.finished_at.unwrap_or(now)),
+        ticks_from: run.finished_at.is_none().then(|| elapsed(run.created_at, now)),
         by: run.started_by.user.clone(),
         done: run.steps_done,
         known: run.steps_known,
-        progress: format!("{} of {} steps done", run.steps_done, run.steps_known),
+        progress: progress(view),
         actions,
     }
+}
+
+/// While it runs how far it is, afterwards what became of its steps: what never started was not done.
+fn progress(view: &RunView) -> String {
+    let run = &view.summary;
+    if !run.state.is_final() {
+        return format!("{} of {} steps done", run.steps_done, run.steps_known);
+    }
+    let count = |state| view.tasks.iter().filter(|task| task.kind.is_leaf() && task.state == state).count();
+    let kinds = [
+        (TaskState::Failed, "failed"),
+        (TaskState::Succeeded, "succeeded"),
+        (TaskState::Cached, "cached"),
+        (TaskState::Canceled, "canceled"),
+        (TaskState::Skipped, "not started"),
+    ];
+    let said = kinds.into_iter().map(|(state, word)| (count(state), word)).filter(|(count, _)| *count > 0);
+    said.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(" · ")
 }
 
 /// The steps that failed by themselves, earliest first: the first is the cause.
@@ -220,71 +232,6 @@ fn failures(view: &RunView, frame: &Frame) -> Vec<Failure> {
     failed.iter().take(FAILURES_MAX).map(show).collect()
 }
 
-fn log_link(frame: &Frame, run_id: &str, path: &str) -> String {
-    format!("/ns/{}/runs/{run_id}/logs?task={}", frame.namespace, percent(path))
-}
-
-/// The tree in the order in which things became ready; what failed is never among the hidden.
-fn steps(view: &RunView, now: jiff::Timestamp, frame: &Frame) -> (Vec<Step>, usize) {
-    let mut children: std::collections::BTreeMap<&str, Vec<&Task>> = std::collections::BTreeMap::new();
-    for task in view.tasks.iter().filter(|task| task.kind != Kind::Root) {
-        children.entry(pipelines::types::task::parent(&task.path).unwrap_or_default()).or_default().push(task);
-    }
-    // The strip is in the order of the pipeline; deeper down, what became ready first comes first.
-    let place = |task: &Task| view.summary.strip.iter().position(|cell| cell.task == task.path);
-    for list in children.values_mut() {
-        list.sort_by_cached_key(|task| {
-            (place(task), task.iteration, task.times.ready_at.is_none(), task.times.ready_at, task.name.clone())
-        });
-    }
-    let mut ordered = Vec::new();
-    let mut stack: Vec<(&Task, usize)> = children.get("").into_iter().flatten().rev().map(|task| (*task, 0)).collect();
-    while let Some((task, depth)) = stack.pop() {
-        ordered.push((task, depth));
-        stack.extend(children.get(task.path.as_str()).into_iter().flatten().rev().map(|child| (*child, depth + 1)));
-    }
-    let total = ordered.len();
-    if total > STEPS_MAX {
-        let mut kept = 0;
-        ordered.retain(|(task, depth)| {
-            kept += 1;
-            kept <= STEPS_MAX || *depth == 0 || task.state == TaskState::Failed
-        });
-    }
-    let hidden = total - ordered.len();
-    (ordered.into_iter().map(|(task, depth)| step(view, task, depth, now, frame)).collect(), hidden)
-}
-
-fn step(view: &RunView, task: &Task, depth: usize, now: jiff::Timestamp, frame: &Frame) -> Step {
-    let started = task.times.started_at.filter(|_| !matches!(task.state, TaskState::Skipped | TaskState::Cached));
-    let has_log = task.kind == Kind::Container && started.is_some();
-    Step {
-        path: task.path.clone(),
-        name: task.display_name.clone(),
-        depth: depth.min(4),
-        state: state::of_task(task.state),
-        remark: remark(task),
-        duration: started.map(|from| milliseconds(from, task.times.ended_at.unwrap_or(now))).unwrap_or_default(),
-        log: has_log.then(|| log_link(frame, &view.summary.id, &task.path)),
-    }
-}
-
-fn remark(task: &Task) -> String {
-    match task.state {
-        TaskState::Pending if !task.waits_for.is_empty() => format!("waits for {}", task.waits_for),
-        TaskState::Cached => "reused from an earlier run".to_owned(),
-        TaskState::Skipped | TaskState::Failed => {
-            let message = task.failure.as_ref().map(|failure| failure.message.as_str()).unwrap_or_default();
-            message.lines().next().unwrap_or_default().to_owned()
-        }
-        _ => match (task.kind, task.iterations, task.attempt) {
-            (Kind::Loop, Some(count), _) => format!("{count} iterations"),
-            (_, _, attempt) if attempt > 0 => format!("attempt {}", attempt + 1),
-            _ => String::new(),
-        },
-    }
-}
-
 fn artifacts(view: &RunView, frame: &Frame) -> Vec<ArtifactRow> {
     let mut rows = Vec::new();
     for task in view.tasks.iter().filter(|task| task.kind.is_leaf()) {
@@ -303,7 +250,7 @@ fn artifacts(view: &RunView, frame: &Frame) -> Vec<ArtifactRow> {
             }
         }
     }
-    rows.truncate(STEPS_MAX);
+    rows.truncate(ARTIFACTS_MAX);
     rows
 }
 

@@ -86,6 +86,8 @@ struct Row {
     steps: String,
     started: time::Shown,
     duration: String,
+    /// While it is not over, in milliseconds: the page counts on.
+    ticks_from: Option<i64>,
     by: String,
     failure: Option<String>,
 }
@@ -220,6 +222,7 @@ fn row(run: &Summary, now: jiff::Timestamp, frame: &Frame) -> Row {
         steps: format!("{} of {} steps done", run.steps_done, run.steps_known),
         started: time::show(run.created_at, now, &frame.zone),
         duration: milliseconds(run.created_at, ended),
+        ticks_from: run.finished_at.is_none().then(|| elapsed(run.created_at, now)),
         by: run.started_by.user.clone(),
         failure: run.failure.as_ref().map(|failure| format!("{}: {}", failure.task, first_line(&failure.message))),
     }
@@ -230,7 +233,11 @@ fn first_line(text: &str) -> &str {
 }
 
 pub(super) fn milliseconds(from: jiff::Timestamp, to: jiff::Timestamp) -> String {
-    view::duration(i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX))
+    view::duration(elapsed(from, to))
+}
+
+pub(super) fn elapsed(from: jiff::Timestamp, to: jiff::Timestamp) -> i64 {
+    i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Starts the sample: the first thing that a newcomer sees do something.
