@@ -94,10 +94,20 @@ fn children(view: &RunView) -> Children<'_> {
     let place = |task: &Task| view.summary.strip.iter().position(|cell| cell.task == task.path);
     for list in children.values_mut() {
         list.sort_by_cached_key(|task| {
-            (place(task), task.iteration, task.times.ready_at.is_none(), task.times.ready_at, task.name.clone())
+            let branch = branch(task);
+            // Branches stay as they were written, whichever was taken.
+            let ready = task.times.ready_at.filter(|_| branch.is_none());
+            (place(task), task.iteration, branch, ready.is_none(), ready, task.name.clone())
         });
     }
     children
+}
+
+/// The place of a branch among its likes. Source: the compiler numbers them in the order in which they are written.
+fn branch(task: &Task) -> Option<u32> {
+    let among_branches = parent(&task.path).is_some_and(|scope| scope.contains("condition-branches-"));
+    let number = task.name.rsplit('-').next().and_then(|number| number.parse().ok());
+    number.filter(|_| among_branches && task.kind == Kind::Condition)
 }
 
 /// The one step of an iteration: it stands for the iteration, a row of its own would say the same twice.
@@ -169,6 +179,7 @@ impl<'a> Names<'a> {
                 let mut steps = turns.map(|turn| only_step(turn, children.get(turn.path.as_str())));
                 steps.next().flatten().map(|step| step.display_name.clone())
             }
+            Kind::Iteration => Some(format!("iteration {}", task.name)),
             Kind::Dag if task.name.starts_with("condition-branches-") => Some("one of".to_owned()),
             _ => None,
         };
