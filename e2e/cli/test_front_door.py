@@ -115,6 +115,8 @@ def test_a_read_only_home_is_no_obstacle(tmp_path):
     home = {"HOME": "/proc/self", "KUBECONFIG": ""}
     with harness.platform_on(tmp_path / "data", environment=home) as platform:
         assert platform.json("status")["platform"]["version"]
+    said = subprocess.run([harness.BINARY, "up", "--data-dir", "/proc/self/data", "--detach"], capture_output=True, text=True, timeout=60)
+    assert said.returncode == 1 and "--data-dir" in said.stderr, said.stderr
 
 
 def test_a_server_that_cannot_be_trusted_or_read_is_told_so(platform):

@@ -30,8 +30,8 @@ Exit codes:
   4  the run that was waited for failed
   5  the run that was waited for was canceled
 
-Settings come from flags, then variables (KUBEFLOW_LISTEN, KUBEFLOW_LOG, ...), then config.yaml in the data
-folder, then defaults; `kubeflow config` shows each with its origin.";
+Settings come from flags, then variables (KUBEFLOW_LISTEN, KUBEFLOW_LOG, ...), then config.yaml
+in the data folder, then defaults; `kubeflow config` shows each with its origin.";
 
 /// Kubeflow as one binary: pipelines, notebooks, training, tuning and serving on a laptop or a cluster.
 #[derive(Debug, Parser)]
@@ -47,16 +47,30 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// The data folder [default: ~/.local/share/kubeflow]
-    #[arg(long, global = true, value_name = "DIR", env = "KUBEFLOW_DATA_DIR")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "DIR",
+        env = "KUBEFLOW_DATA_DIR"
+    )]
     data_dir: Option<PathBuf>,
     /// A platform to talk to instead of the one of the data folder, such as http://127.0.0.1:8080 or https://kubeflow.example
-    #[arg(long, global = true, value_name = "URL", env = "KUBEFLOW_SERVER")]
+    #[arg(long, global = true, help_heading = "Options of every command", value_name = "URL", env = "KUBEFLOW_SERVER")]
     server: Option<String>,
     /// The bearer token for --server; better in KUBEFLOW_TOKEN, where other users cannot see it
-    #[arg(long, global = true, value_name = "TOKEN", env = "KUBEFLOW_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "TOKEN",
+        env = "KUBEFLOW_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
-    /// How to print
-    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to print: table (for people) or json (for programs)
+    #[arg(long, short, global = true, help_heading = "Options of every command", value_enum, default_value_t)]
+    #[arg(value_name = "FORMAT", hide_possible_values = true)]
     output: Format,
 }
 

@@ -45,7 +45,7 @@ impl Instance {
             .recursive(true)
             .mode(0o700)
             .create(data_dir)
-            .with_context(|| format!("make the data folder {}", data_dir.display()))?;
+            .with_context(|| format!("make the data folder {} (--data-dir names another)", data_dir.display()))?;
         let mode = fs::metadata(data_dir).context("look at the data folder")?.permissions();
         if mode.mode() & 0o077 != 0 {
             fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))
@@ -103,7 +103,9 @@ pub fn holder(data_dir: &Path) -> Option<Holder> {
 /// When it cannot be started.
 pub fn detach(arguments: &[String], log: &Path) -> Result<std::process::Child> {
     if let Some(folder) = log.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        // The data folder is made on the way: for its owner only, from the first moment.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.with_context(|| format!("make {} (--data-dir names another data folder)", folder.display()))?;
     }
     let output = OpenOptions::new()
         .create(true)

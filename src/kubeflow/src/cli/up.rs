@@ -85,9 +85,13 @@ fn add_context(platform: &Platform) {
 
 async fn say_ready(platform: &Platform) -> Result<()> {
     let about = &platform.facade.about;
-    let link = platform.facade.link("/").await?;
     eprintln!("Kubeflow {} is ready.\n", about.version);
-    eprintln!("  Dashboard        {link}");
+    if is_file(std::io::stderr()) {
+        // What signs somebody in is no line of a log that is kept.
+        eprintln!("  Dashboard        http://{}   (`kubeflow token --link` signs you in)", about.listen);
+    } else {
+        eprintln!("  Dashboard        {}", platform.facade.link("/").await?);
+    }
     eprintln!("  Pipelines API    http://{}", about.listen);
     eprintln!("  Kubernetes API   https://{}   (kubectl --context kubeflow)", about.kube_listen);
     eprintln!("  Data             {}", about.data_dir.display());
@@ -101,6 +105,11 @@ async fn say_ready(platform: &Platform) -> Result<()> {
     }
     eprintln!();
     Ok(())
+}
+
+fn is_file(output: impl std::os::fd::AsFd) -> bool {
+    let stat = rustix::fs::fstat(output);
+    stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile)
 }
 
 async fn wait_for_stop(platform: &Platform) -> Result<()> {
