@@ -19,8 +19,11 @@ mod worker;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifacts::store::Store as Artifacts;
+use foundation::backoff::Backoff;
+use foundation::problem::chain;
 use foundation::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
@@ -31,6 +34,9 @@ use crate::store::{Error, Store};
 
 /// Events of a run that its worker has not taken yet; more than that and the watch waits for it.
 const MAILBOX: usize = 1024;
+/// A worker that ended too early begins again after so long, at least and at most.
+const AGAIN_MIN: Duration = Duration::from_millis(50);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// Effects at once, over all runs.
 const EFFECTS_AT_ONCE: usize = 32;
 
@@ -58,6 +64,8 @@ enum Message {
     Happened(Box<Event>),
     /// Somebody else changed the run.
     Look,
+    /// Pods may have gone unseen: see to every effect that is due.
+    DoAgain,
 }
 
 /// The controller. Cheap to clone.
@@ -132,7 +140,7 @@ impl Controller {
         match self.context.store.active_runs() {
             Ok(runs) => runs.iter().for_each(|run| self.look(run)),
             Err(error) => {
-                tracing::error!(error = %foundation::problem::chain(&error), "unfinished runs cannot be read")
+                tracing::error!(error = %chain(&error), "unfinished runs cannot be read")
             }
         }
     }
@@ -143,13 +151,44 @@ impl Controller {
         if let Some(worker) = workers.get(run) {
             return worker.clone();
         }
-        let (sender, receiver) = mpsc::channel(MAILBOX);
+        let (sender, mut receiver) = mpsc::channel(MAILBOX);
         workers.insert(run.to_owned(), sender.clone());
         let (own, id) = (self.clone(), run.to_owned());
         self.context.tasks.spawn("run", async move {
-            own.work(&id, receiver).await;
-            own.workers.lock().remove(&id);
+            let mut backoff = Backoff::new(AGAIN_MIN, AGAIN_MAX);
+            loop {
+                own.work(&id, &mut receiver).await;
+                if own.dismiss(&id) || !own.context.tasks.pause(backoff.next_delay()).await {
+                    return;
+                }
+            }
         });
         sender
+    }
+
+    /// Lets the worker of a run go that has nothing more to do; false when the run goes on: it was retried just now, and
+    /// word of that is in this worker's mailbox, or it could not be loaded.
+    fn dismiss(&self, run: &str) -> bool {
+        let mut workers = self.workers.lock();
+        match self.context.store.run_version(run) {
+            Ok(Some(_)) => false,
+            Ok(None) => {
+                workers.remove(run);
+                true
+            }
+            Err(error) => {
+                tracing::error!(run.id = run, error = %chain(&error), "a run's version cannot be read");
+                false
+            }
+        }
+    }
+
+    /// The watch over pods has begun anew: pods that went away in between are found missing by their runs.
+    fn do_again(&self) {
+        let workers: Vec<_> = self.workers.lock().values().cloned().collect();
+        for worker in workers {
+            // A full mailbox is a run that is told of its pods, which is what this is for.
+            drop(worker.try_send(Message::DoAgain));
+        }
     }
 }

@@ -80,6 +80,7 @@ impl From<Error> for Problem {
             Error::Stale(_) => Self::new(Kind::Conflict, text).remedy("Try again."),
             Error::Full { .. } => Self::new(Kind::Full, text).remedy("Free some space; nothing was changed."),
             Error::Row(source) => Self::internal("A stored row could not be read or written", source),
+            Error::TooLarge { .. } => Self::new(Kind::TooLarge, text),
             Error::Damaged(_) => Self::new(Kind::Internal, text),
             Error::Cold(source) => Self::new(Kind::Unavailable, "Finished runs cannot be read now")
                 .caused_by(source)

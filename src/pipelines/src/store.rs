@@ -68,6 +68,12 @@ pub enum Error {
     /// Finished runs cannot be read now.
     #[error("finished runs cannot be read now")]
     Cold(#[from] records::Unavailable),
+    /// More than one transaction holds.
+    #[error("{bytes} bytes are more than can be stored at once")]
+    TooLarge {
+        /// What was to be stored.
+        bytes: u64,
+    },
     /// What an archived run was packed into is not whole.
     #[error("the archive of run {0} is damaged")]
     Damaged(String),
@@ -95,6 +101,7 @@ impl From<records::Error<Self>> for Error {
             records::Error::Full { folder, free_bytes } => {
                 Self::Full { folder: folder.display().to_string(), free_bytes }
             }
+            records::Error::TooLarge { bytes } => Self::TooLarge { bytes },
             other => Self::Unavailable(Box::new(other)),
         }
     }

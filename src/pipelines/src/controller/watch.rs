@@ -1,7 +1,9 @@
 //! One watch over the pods of all steps: what it sees becomes events of their runs.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use foundation::backoff::Backoff;
 use foundation::problem::chain;
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -13,6 +15,10 @@ use super::pods::{self, CONTAINER};
 use super::{Controller, Message};
 use crate::engine::{Event, Outcome, PodOf};
 use crate::types::task::{Failure, PodSummary};
+
+const TELL_TRIES: usize = 3;
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Waiting reasons that do not pass by themselves.
 const HOPELESS: [&str; 6] = [
@@ -45,17 +51,28 @@ impl Controller {
         let cancelled = self.context.tasks.cancelled();
         tokio::pin!(events, cancelled);
         let mut collected = HashSet::new();
+        // The pods of a list that is coming in; the first list finds what recovery has begun with.
+        let (mut listed, mut is_first) = (HashSet::new(), true);
         loop {
             let event = tokio::select! {
                 () = &mut cancelled => return,
                 event = events.next() => match event { Some(event) => event, None => return },
             };
             match event {
-                Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                    self.on_pod(pod, &mut collected).await
+                Ok(watcher::Event::Apply(pod)) => self.on_pod(pod, &mut collected).await,
+                Ok(watcher::Event::InitApply(pod)) => {
+                    listed.extend(pod.uid());
+                    self.on_pod(pod, &mut collected).await;
                 }
                 Ok(watcher::Event::Delete(pod)) => self.on_deleted(&pod, &mut collected).await,
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitDone) => {
+                    collected.retain(|uid| listed.contains(uid));
+                    listed = HashSet::new();
+                    if !std::mem::take(&mut is_first) {
+                        self.do_again();
+                    }
+                }
                 Err(error) => tracing::warn!(error = %chain(&error), "the watch over pods broke; it starts again"),
             }
         }
@@ -139,17 +156,26 @@ impl Controller {
             if !is_over && !deleting {
                 own.janitor.delete(&namespace, &name).await;
             }
-            if is_held && let Err(error) = own.release_pod(&namespace, &name).await {
+            let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+            while is_held && let Err(error) = own.release_pod(&namespace, &name).await {
                 tracing::warn!(pod.name = name, error = %chain(&error), "a pod that nobody waits for was not released");
+                if !own.context.tasks.pause(backoff.next_delay()).await {
+                    return;
+                }
             }
         });
     }
 
     pub(super) async fn tell(&self, run_id: &str, event: Event) {
-        let worker = self.worker(run_id);
-        if worker.send(Message::Happened(Box::new(event))).await.is_err() {
-            tracing::debug!(run.id = run_id, "a run ended before an event reached it");
+        let mut message = Message::Happened(Box::new(event));
+        // A worker that has just been dismissed has a successor, should its run go on.
+        for _ in 0..TELL_TRIES {
+            match self.worker(run_id).send(message).await {
+                Ok(()) => return,
+                Err(refused) => message = refused.0,
+            }
         }
+        tracing::debug!(run.id = run_id, "a run ended before an event reached it");
     }
 }
 

@@ -27,7 +27,7 @@ struct Worker<'a> {
 
 impl Controller {
     /// Works on a run until it is over, gone, or the platform stops.
-    pub(super) async fn work(&self, id: &str, mut mailbox: mpsc::Receiver<Message>) {
+    pub(super) async fn work(&self, id: &str, mailbox: &mut mpsc::Receiver<Message>) {
         let loaded = match self.context.store.load(id) {
             Ok(loaded) => loaded,
             Err(Error::NotFound { .. }) => return,
@@ -66,11 +66,13 @@ impl Worker<'_> {
     /// Decides what the messages mean; false when the run is gone or the platform stops.
     async fn take(&mut self, messages: Vec<Message>) -> bool {
         let mut events: Vec<Event> = Vec::with_capacity(messages.len() + 1);
-        let mut look = false;
+        // So many may have kept a wish to look out of the mailbox.
+        let mut look = messages.len() >= EVENTS_AT_ONCE;
         for message in messages {
             match message {
                 Message::Happened(event) => events.push(*event),
                 Message::Look => look = true,
+                Message::DoAgain => self.perform(pending::pending(&self.loaded.state)),
             }
         }
         let now = self.controller.context.store.now();
@@ -81,12 +83,16 @@ impl Worker<'_> {
         if look && !self.refresh() {
             return false;
         }
-        while !events.is_empty() {
-            match self.decide(&events).await {
+        let (mut rest, mut at_once) = (events.as_slice(), events.len());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(at_once.clamp(1, rest.len()));
+            match self.decide(now).await {
                 Ok(()) => {
                     self.backoff.reset();
-                    return true;
+                    rest = later;
                 }
+                // Large results that came together are stored one after the other.
+                Err(Error::TooLarge { .. }) if now.len() > 1 => at_once = now.len() / 2,
                 Err(Error::Stale(_)) => {
                     if !self.reload() {
                         return false;

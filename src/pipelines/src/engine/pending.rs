@@ -7,6 +7,9 @@ use crate::types::task::{self, Kind};
 /// Every effect that is still due. Performing one that was performed already changes nothing.
 pub fn pending(state: &State) -> Vec<Effect> {
     let mut effects = Vec::new();
+    if state.loops_to_open().next().is_some() {
+        effects.push(Effect::Wake { at: state.run.created_at });
+    }
     for task in state.tasks().filter(|task| task.kind == Kind::Container) {
         match (task.state, task.retry_at) {
             (task::State::Pending, Some(at)) => effects.push(Effect::Wake { at }),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::executor_input;
 use super::step::{Stepper, Work};
-use super::{Item, inputs, outcome, retry, state};
+use super::{Effect, Item, inputs, outcome, retry, state};
 use crate::ir::{Component, Task as Spec, expressions};
 use crate::types::task::{self, Failure, Kind, State, Task, Values};
 
@@ -213,6 +213,10 @@ impl Stepper<'_> {
         while open < limit
             && let Some(item) = items.get(opened as usize)
         {
+            if self.iterations_left == 0 {
+                return self.draft.effect(Effect::Wake { at: self.draft.now });
+            }
+            self.iterations_left -= 1;
             self.open_iteration(path, &task, &spec, opened, item, unread.as_deref());
             open += 1;
             opened += 1;

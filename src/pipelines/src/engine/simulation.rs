@@ -163,6 +163,10 @@ impl World {
     fn next(&mut self, state: &State, queue: &mut Vec<Event>) -> bool {
         let pods: Vec<_> = self.pods.iter().map(|(of, started)| (of.clone(), *started)).collect();
         if pods.is_empty() {
+            if state.loops_to_open().next().is_some() {
+                queue.push(Event::Tick);
+                return true;
+            }
             let Some(at) = state.tasks().filter_map(|task| task.retry_at).min() else { return false };
             self.now = self.now.max(at);
             queue.push(Event::Tick);
@@ -336,6 +340,48 @@ fn nested_loops_collect_one_flat_list() {
     check(NESTED_LOOPS, json!({}), commands, |world| {
         assert_eq!(world.tasks["total"].inputs.parameters["xs"], json!([4, 5, 5, 6]), "{:#?}", world.states());
     });
+}
+
+const WIDE_LOOP: &str = "
+pipelineInfo: {name: wide}
+schemaVersion: 2.1.0
+root:
+  dag: {tasks: {loop: {taskInfo: {name: loop}, componentRef: {name: comp-loop},
+    inputs: {parameters: {list: {componentInputParameter: list}}},
+    parameterIterator: {itemInput: item, items: {inputParameter: list}}}}}
+  inputDefinitions: {parameters: {list: {parameterType: LIST}}}
+components:
+  comp-loop:
+    dag: {tasks: {one: {taskInfo: {name: one}, componentRef: {name: comp-one}}}}
+    inputDefinitions: {parameters: {list: {parameterType: LIST}, item: {parameterType: NUMBER_INTEGER}}}
+  comp-one: {executorLabel: exec-one}
+deploymentSpec: {executors: {exec-one: {container: {image: alpine, command: ['true']}}}}
+";
+
+#[test]
+fn a_wide_loop_opens_in_parts_and_goes_on_after_a_crash() {
+    let list: Vec<u32> = (0..1234).collect();
+    let mut world = World::new(0, WIDE_LOOP, json!({"list": list}), commands);
+    let mut event = Event::Created;
+    let mut opened = Vec::new();
+    loop {
+        // Each time as after a crash: only the rows are known.
+        let (transition, _) = step::step(&world.load(), &[event], world.now, &NoCache).expect("an event that fits");
+        let wakes = transition.effects.iter().any(|effect| matches!(effect, Effect::Wake { .. }));
+        assert!(transition.writes.len() < 1100, "{} rows at once", transition.writes.len());
+        world.write(transition.writes);
+        opened.push(world.tasks.values().filter(|task| task.iteration.is_some()).count());
+        let state = world.load();
+        let due = pending::pending(&state);
+        assert_eq!(due.iter().any(|effect| matches!(effect, Effect::Wake { .. })), wakes);
+        world.perform(&state, due);
+        if !wakes {
+            break;
+        }
+        event = Event::Tick;
+    }
+    assert_eq!(opened, [500, 1000, 1234]);
+    assert_eq!(world.pods.len(), 1234);
 }
 
 #[test]

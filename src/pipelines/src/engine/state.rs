@@ -76,6 +76,12 @@ impl State {
         self.nodes.values().map(|node| node.task.as_ref())
     }
 
+    /// Loops that are at work and have iterations without a row.
+    pub fn loops_to_open(&self) -> impl Iterator<Item = &str> {
+        let is_open = |path: &str, items: &[Item]| self.nodes.get(path).is_some_and(|node| node.has_more(items));
+        self.items.iter().filter(move |(path, items)| is_open(path, items)).map(|(path, _)| path.as_str())
+    }
+
     /// Takes a transition over that was committed.
     pub fn apply(&mut self, draft: Applied) {
         self.run = draft.run;
@@ -92,6 +98,10 @@ impl State {
 impl Node {
     fn of(task: Task) -> Self {
         Self { task: Arc::new(task), open: 0, failed: 0, opened: 0 }
+    }
+
+    fn has_more(&self, items: &[Item]) -> bool {
+        self.task.state == task::State::Running && (self.opened as usize) < items.len()
     }
 
     fn count(&mut self, child: task::State) {
@@ -233,6 +243,18 @@ impl<'a> Draft<'a> {
     /// The items of a loop.
     pub fn items(&self, path: &str) -> Option<Arc<Vec<Item>>> {
         self.items.get(path).or_else(|| self.base.items.get(path)).cloned()
+    }
+
+    /// Loops that are at work and have iterations without a row.
+    pub fn loops_to_open(&self) -> Vec<String> {
+        let mut paths: Vec<String> = self.base.items.keys().chain(self.items.keys()).cloned().collect();
+        paths.sort();
+        paths.dedup();
+        paths.retain(|path| {
+            let items = self.items(path);
+            items.is_some_and(|items| self.node(path).is_some_and(|node| node.has_more(&items)))
+        });
+        paths
     }
 
     /// Notes the items of a loop.

@@ -14,6 +14,10 @@ const LOST: &str = "Lost";
 /// A step that takes the machine down with it must not do so for ever.
 const LOST_MAX: usize = 5;
 
+/// Iterations that one step opens, over all loops; the others follow in steps of their own. One transaction holds the rows
+/// of many times as many, and events of others have their turn in between.
+const ITERATIONS_AT_ONCE: u32 = 500;
+
 /// Work that an event caused within the same step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -33,6 +37,8 @@ pub(super) struct Stepper<'a> {
     pub(super) draft: Draft<'a>,
     pub(super) cache: &'a dyn Cache,
     pub(super) queue: VecDeque<Work>,
+    /// How many more iterations this step may open.
+    pub(super) iterations_left: u32,
 }
 
 /// Decides what follows from `events`, which happened in this order. Several at once cost one commit.
@@ -45,7 +51,8 @@ pub fn step(
     now: Timestamp,
     cache: &dyn Cache,
 ) -> Result<(Transition, Applied), Refused> {
-    let mut stepper = Stepper { draft: Draft::new(state, now), cache, queue: VecDeque::new() };
+    let mut stepper =
+        Stepper { draft: Draft::new(state, now), cache, queue: VecDeque::new(), iterations_left: ITERATIONS_AT_ONCE };
     for event in events {
         stepper.on(event)?;
         stepper.settle();
@@ -201,6 +208,9 @@ impl Stepper<'_> {
                 task.waits_for.clear();
             });
             self.draft.effect(Effect::EnsurePod { path });
+        }
+        for path in self.draft.loops_to_open() {
+            self.open_iterations(&path);
         }
     }
 

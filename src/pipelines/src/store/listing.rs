@@ -23,6 +23,19 @@ struct Runs {
     created: HashMap<String, Timestamp>,
 }
 
+impl Runs {
+    fn put(&mut self, summary: Summary) {
+        self.created.insert(summary.id.clone(), summary.created_at);
+        self.by_age.insert((summary.created_at, summary.id.clone()), Arc::new(summary));
+    }
+
+    fn forget(&mut self, id: &str) {
+        if let Some(created_at) = self.created.remove(id) {
+            self.by_age.remove(&(created_at, id.to_owned()));
+        }
+    }
+}
+
 impl Library {
     pub(super) fn load(db: &Db) -> Result<Self, Error> {
         let library = Self::default();
@@ -32,17 +45,19 @@ impl Library {
         Ok(library)
     }
 
-    pub(super) fn put_run(&self, summary: Summary) {
-        let mut runs = self.runs.write();
-        runs.created.insert(summary.id.clone(), summary.created_at);
-        runs.by_age.insert((summary.created_at, summary.id.clone()), Arc::new(summary));
+    fn put_run(&self, summary: Summary) {
+        self.runs.write().put(summary);
     }
 
-    pub(super) fn forget_run(&self, id: &str) {
+    /// Takes over what the store now holds of a run. Writers call this each after its own write and in no order, so what is
+    /// taken is the durable row, not what the writer wrote.
+    pub(super) fn follow(&self, db: &Db, id: &str) -> Result<(), Error> {
         let mut runs = self.runs.write();
-        if let Some(created_at) = runs.created.remove(id) {
-            runs.by_age.remove(&(created_at, id.to_owned()));
+        match db.read(|view| RUNS.get(view, id))? {
+            Some(summary) => runs.put(summary),
+            None => runs.forget(id),
         }
+        Ok(())
     }
 
     /// One run.

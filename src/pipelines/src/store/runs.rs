@@ -59,26 +59,22 @@ impl Store {
     /// # Errors
     /// When the store refuses; then there is no run.
     pub async fn create_run(&self, new: NewRun, writes: Vec<Write>) -> Result<(), Error> {
-        let (id, summary) = (new.summary.id.clone(), new.summary.clone());
+        let id = new.summary.id.clone();
         let experiment_id = new.summary.experiment_id.clone();
-        let written = self
-            .write(move |tx| {
-                REQUESTS.put(tx, &new.summary.id, &new.request)?;
-                RUNS.put(tx, &new.summary.id, &new.summary)?;
-                let version = tx.revision() + 1;
-                ACTIVE.put(tx, &new.summary.id, &version)?;
-                let experiment = EXPERIMENTS.get(tx, &experiment_id)?;
-                if let Some(mut experiment) = experiment {
-                    experiment.last_run_created_at = Some(new.summary.created_at);
-                    EXPERIMENTS.put(tx, &experiment_id, &experiment)?;
-                }
-                apply(tx, &new.summary, &writes)?;
-                Ok(latest(&new.summary, &writes))
-            })
-            .await?;
-        self.library.put_run(written.unwrap_or(summary));
-        self.tell(&id);
-        Ok(())
+        self.write(move |tx| {
+            REQUESTS.put(tx, &new.summary.id, &new.request)?;
+            RUNS.put(tx, &new.summary.id, &new.summary)?;
+            let version = tx.revision() + 1;
+            ACTIVE.put(tx, &new.summary.id, &version)?;
+            let experiment = EXPERIMENTS.get(tx, &experiment_id)?;
+            if let Some(mut experiment) = experiment {
+                experiment.last_run_created_at = Some(new.summary.created_at);
+                EXPERIMENTS.put(tx, &experiment_id, &experiment)?;
+            }
+            apply(tx, &new.summary, &writes)
+        })
+        .await?;
+        self.tell(&id)
     }
 
     /// Applies a decision about a run that was loaded at `version`; gives the version it has then.
@@ -87,7 +83,7 @@ impl Store {
     /// [`Error::Stale`] when somebody changed the run in between; nothing is written then.
     pub async fn commit(&self, run: &Summary, version: u64, writes: Vec<Write>) -> Result<u64, Error> {
         let (id, base) = (run.id.clone(), run.clone());
-        let written = self
+        let version = self
             .write(move |tx| {
                 let found = ACTIVE.get(tx, &base.id)?;
                 if found.unwrap_or(0) != version {
@@ -97,19 +93,16 @@ impl Store {
                 let summary = latest(&base, &writes);
                 if summary.as_ref().unwrap_or(&base).state.is_final() {
                     ACTIVE.delete(tx, &base.id);
-                    return Ok((summary, 0));
+                    return Ok(0);
                 }
                 // The store's revision never comes back, so a version names one state of one run for ever.
                 let version = tx.revision() + 1;
                 ACTIVE.put(tx, &base.id, &version)?;
-                Ok((summary, version))
+                Ok(version)
             })
             .await?;
-        if let Some(summary) = written.0 {
-            self.library.put_run(summary);
-        }
-        self.tell(&id);
-        Ok(written.1)
+        self.tell(&id)?;
+        Ok(version)
     }
 
     /// Changes what lists show of a run (name, archive), not what the engine decides.
@@ -136,8 +129,7 @@ impl Store {
                 Ok(summary)
             })
             .await?;
-        self.library.put_run(summary.clone());
-        self.tell(id);
+        self.tell(id)?;
         Ok(summary)
     }
 
@@ -154,9 +146,7 @@ impl Store {
             forget(tx, &key)
         })
         .await?;
-        self.library.forget_run(id);
-        self.tell(id);
-        Ok(())
+        self.tell(id)
     }
 
     /// What an unfinished run is and what it was asked to do, without its tasks.
@@ -265,9 +255,11 @@ impl Store {
         Results { db: self.db.clone(), namespace: namespace.to_owned(), pipeline: pipeline.to_owned() }
     }
 
-    fn tell(&self, id: &str) {
+    fn tell(&self, id: &str) -> Result<(), Error> {
+        self.library.follow(&self.db, id)?;
         // No receiver is fine: nobody is looking.
         let _ = self.changes.send(id.to_owned());
+        Ok(())
     }
 }
 
