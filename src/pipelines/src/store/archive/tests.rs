@@ -65,8 +65,12 @@ fn task(path: &str, text: &str) -> Task {
 
 /// A run that has ended in `state` with these tasks.
 async fn finished(store: &Store, id: &str, state: State, tasks: Vec<Task>) -> RunParts {
+    finished_of(store, id, state, tasks, serde_json::from_str(DOCUMENT).expect("JSON")).await
+}
+
+async fn finished_of(store: &Store, id: &str, state: State, tasks: Vec<Task>, document: Value) -> RunParts {
     let request = Request {
-        document: serde_json::from_str(DOCUMENT).expect("JSON"),
+        document,
         parameters: Map::new(),
         pipeline_root: "minio://mlpipeline/v2/artifacts".to_owned(),
         service_account: String::new(),
@@ -189,4 +193,31 @@ async fn a_deleted_run_leaves_nothing_and_serves_no_cache() {
     let left = db.read(|view| crate::store::tables::CACHE.range(view, "", None, 9)).expect("read");
     assert_eq!(left.iter().map(|(_, row)| row.run_id.as_str()).collect::<Vec<_>>(), ["two"]);
     assert!(results.find("print of z").is_some());
+}
+
+/// Fills `KUBEFLOW_RUNS_FOLDER` for measurements: `cargo test -p pipelines --release -- --ignored makes_finished_runs`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "makes a large store to measure, which is no test"]
+async fn makes_finished_runs() {
+    let folder = std::env::var("KUBEFLOW_RUNS_FOLDER").expect("KUBEFLOW_RUNS_FOLDER");
+    let count: usize = std::env::var("KUBEFLOW_RUNS").map_or(10_000, |count| count.parse().expect("a number"));
+    let stay = std::env::var("KUBEFLOW_RUNS_STAY").is_ok();
+    let (db, store) = open(Path::new(&folder));
+    let document: Value =
+        serde_saphyr::from_str(include_str!("../../../../../config/samples/digits/pipeline.yaml")).expect("YAML");
+    let ids: Vec<String> = (0..count).map(|number| format!("run-{number:06}")).collect();
+    for some in ids.chunks(32) {
+        let runs = some.iter().map(|id| {
+            let (store, document) = (store.clone(), document.clone());
+            async move {
+                let tasks = (0..20).map(|number| task(&format!("for-loop-1/{number}/train"), "a few words")).collect();
+                finished_of(&store, id, State::Succeeded, tasks, document).await;
+                if !stay {
+                    assert!(store.archive(id).await.expect("archived"));
+                }
+            }
+        });
+        futures::future::join_all(runs).await;
+    }
+    db.close().await.expect("closed");
 }
