@@ -47,3 +47,13 @@ def test_the_log_of_a_platform_in_the_background_is_followed(tmp_path):
     # A reader that has seen enough is no failure.
     pipe = subprocess.run(["sh", "-c", '"$@" | head -c 1', "sh", *platform.command("logs")], capture_output=True, text=True, timeout=30)
     assert (pipe.returncode, len(pipe.stdout), pipe.stderr) == (0, 1, "")
+
+
+def test_the_last_line_of_a_step_that_still_runs_is_there(platform, tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(PIPELINE.replace('[echo, "a word"]', '[sh, -c, "echo a word; sleep 600"]'))
+    run = platform.run("pipeline", "run", str(path)).stdout.strip()
+    try:
+        harness.eventually(lambda: platform.run("pipeline", "logs", run, "say", check=False).stdout == "a word\n", 30, "the line")
+    finally:
+        platform.run("pipeline", "cancel", run)

@@ -24,7 +24,7 @@ const ENTRY_BYTES: u64 = 8;
 /// How far a log has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Lines that are complete or begun.
+    /// Lines that can be read: the whole ones and, of a complete log, a last one without its end.
     pub lines: u64,
     /// Whether no more will come.
     pub complete: bool,
@@ -114,7 +114,8 @@ impl LogBook {
     /// Says that a log is complete.
     pub(crate) fn end(&self, file: &Path, sender: &watch::Sender<Progress>) {
         self.live.lock().remove(file);
-        sender.send_modify(|progress| progress.complete = true);
+        let all = Progress { lines: line_count(file), complete: true };
+        sender.send_modify(|progress| *progress = all);
     }
 }
 
@@ -203,7 +204,7 @@ impl Writer {
         })
     }
 
-    /// Adds bytes; gives how many lines there are then.
+    /// Adds bytes; gives how many whole lines there are then.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<u64> {
         self.log.write_all(bytes)?;
         for byte in bytes {
@@ -217,7 +218,7 @@ impl Writer {
         // The log first, so that the index never names what is not there.
         self.log.flush()?;
         self.index.flush()?;
-        Ok(self.lines)
+        Ok(self.lines - u64::from(!self.at_line_start))
     }
 }
 
@@ -230,9 +231,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.log");
         let mut writer = Writer::create(&path).expect("a log");
-        for chunk in ["2026-01-01T00:00:00Z a\n2026-01-0", "1T00:00:01Z b\n", "2026-01-01T00:00:02Z c"] {
-            writer.write(chunk.as_bytes()).expect("written");
-        }
+        let chunks = ["2026-01-01T00:00:00Z a\n2026-01-0", "1T00:00:01Z b\n", "2026-01-01T00:00:02Z c"];
+        let whole = chunks.map(|chunk| writer.write(chunk.as_bytes()).expect("written"));
+        assert_eq!(whole, [1, 2, 2], "a line that is half there is not to be read yet");
         assert_eq!(line_count(&path), 3);
         assert_eq!(read_lines(&path, 1, 1).expect("read"), b"2026-01-01T00:00:01Z b\n");
         assert_eq!(read_lines(&path, 1, 9).expect("read"), b"2026-01-01T00:00:01Z b\n2026-01-01T00:00:02Z c");

@@ -89,9 +89,7 @@ impl Operations {
         Ok(futures::stream::unfold(start, move |(mut next, mut progress, file)| async move {
             loop {
                 let seen: Progress = *progress.borrow_and_update();
-                // The last line of a log that is being written may be half there.
-                let whole = if seen.complete { seen.lines } else { seen.lines.saturating_sub(1) };
-                let limit = end.map_or(whole, |end| end.min(whole));
+                let limit = end.map_or(seen.lines, |end| end.min(seen.lines));
                 if next < limit {
                     let count = (limit - next).min(LINES_AT_ONCE);
                     let (path, timestamps) = (file.clone(), wanted.timestamps);

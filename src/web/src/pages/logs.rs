@@ -58,7 +58,7 @@ async fn read(web: &Web, caller: &Caller, frame: Frame, ns: &str, id: &str, name
     let run = web.operations.run(caller, id).await?;
     let task = web.operations.find_task(caller, id, name).await?;
     let progress = *web.operations.log_progress(caller, id, &task.path).await?.borrow();
-    let whole = if progress.complete { progress.lines } else { progress.lines.saturating_sub(1) };
+    let whole = progress.lines;
     let first = whole.saturating_sub(LINES);
     let wanted = LogLines { from: first, count: Some(whole - first), follow: false, timestamps: false };
     let text = web.operations.log_text(caller, id, &task.path, wanted).await?;
