@@ -241,4 +241,17 @@ mod tests {
         assert_eq!(last_lines(&path, 2), ["b", "c"]);
         assert!(last_lines(&folder.path().join("absent"), 2).is_empty());
     }
+
+    #[test]
+    fn a_log_is_removed_when_its_step_had_run_and_its_runs_folder_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let book = LogBook::new(folder.path().to_owned(), Keep::default());
+        let mut task = crate::engine::leaves::blank(Kind::Container);
+        task.state = crate::types::task::State::Succeeded;
+        assert!(!book.is_removed("run", &task), "a step from the cache never had one");
+        task.times.started_at = Some(jiff::Timestamp::UNIX_EPOCH);
+        assert!(book.is_removed("run", &task));
+        Writer::create(&book.of_task("run", &task)).expect("a log").write(b"x").expect("written");
+        assert!(!book.is_removed("run", &task));
+    }
 }
