@@ -96,6 +96,12 @@ fn lead(spec: &Spec, child: &Child, own_user: bool, status: OwnedFd, go: OwnedFd
         Ok(1) if first[0] == BOUND_TO_PARENT => {}
         _ => return Err(Failure::new("start", "child", libc::ECHILD)),
     }
+    // The child's session is a group of its own for the kernel's autogrouping, and there niceness counts within a group
+    // only: the group as a whole must be nicer, or many steps take the cores from the platform. By us, because the kernel
+    // lets others do it ten times a second at most. Best effort: there may be no autogrouping.
+    if spec.limits.nice > 0 {
+        let _ = std::fs::write(format!("/proc/{}/autogroup", child.pid), spec.limits.nice.min(19).to_string());
+    }
     if own_user {
         let inside = namespaces::USER_INSIDE;
         namespaces::write_maps(&child.pid.to_string(), spec.user, inside, spec.group, inside)?;
