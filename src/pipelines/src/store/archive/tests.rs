@@ -195,12 +195,15 @@ async fn a_deleted_run_leaves_nothing_and_serves_no_cache() {
     assert!(results.find("print of z").is_some());
 }
 
-/// Fills `KUBEFLOW_RUNS_FOLDER` for measurements: `cargo test -p pipelines --release -- --ignored makes_finished_runs`.
+/// Fills the folder that `KUBEFLOW_RUNS_FOLDER` names, for measurements of large stores (with `KUBEFLOW_RUNS` runs, 10,000 by
+/// default). Without the variable it makes a few in a folder of its own, so that it cannot rot.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "makes a large store to measure, which is no test"]
 async fn makes_finished_runs() {
-    let folder = std::env::var("KUBEFLOW_RUNS_FOLDER").expect("KUBEFLOW_RUNS_FOLDER");
-    let count: usize = std::env::var("KUBEFLOW_RUNS").map_or(10_000, |count| count.parse().expect("a number"));
+    let own = tempfile::tempdir().expect("a folder");
+    let wanted = std::env::var("KUBEFLOW_RUNS_FOLDER").ok();
+    let default = if wanted.is_some() { 10_000 } else { 3 };
+    let folder = wanted.unwrap_or_else(|| own.path().join("db").display().to_string());
+    let count: usize = std::env::var("KUBEFLOW_RUNS").map_or(default, |count| count.parse().expect("a number"));
     let stay = std::env::var("KUBEFLOW_RUNS_STAY").is_ok();
     let (db, store) = open(Path::new(&folder));
     let document: Value =
