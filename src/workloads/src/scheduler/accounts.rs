@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::slim::{Container, Node, Pod, Taint, Toleration};
 
-/// An amount of what is scheduled.
+/// An amount of what is scheduled. Wider than the `i64` of one quantity, so that no number of huge requests adds up past it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
     /// Thousandths of a core.
-    pub cpu_milli: i64,
+    pub cpu_milli: i128,
     /// Bytes.
-    pub memory_bytes: i64,
+    pub memory_bytes: i128,
     /// Pods.
-    pub pods: i64,
+    pub pods: i128,
 }
 
 impl Amount {
@@ -78,7 +78,8 @@ pub struct Accounts {
     waiting: HashMap<String, Waiting>,
 }
 
-fn quantity(text: &str, unit: f64) -> i64 {
+/// The value in thousandths (`unit` 1000) or whole units, at most what Kubernetes holds in an `i64`.
+fn quantity(text: &str, unit: f64) -> i128 {
     let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '-' | '+')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let number: f64 = number.parse().unwrap_or(0.0);
@@ -97,9 +98,10 @@ fn quantity(text: &str, unit: f64) -> i64 {
         "Gi" => 1024f64.powi(3),
         "Ti" => 1024f64.powi(4),
         "Pi" => 1024f64.powi(5),
+        "Ei" => 1024f64.powi(6),
         other => other.strip_prefix(['e', 'E']).and_then(|p| p.parse().ok()).map_or(1.0, |p: i32| 10f64.powi(p)),
     };
-    (number * factor * unit).ceil() as i64
+    i128::from((number * factor * unit).ceil() as i64)
 }
 
 fn of_container(container: &Container) -> Amount {
@@ -174,7 +176,7 @@ impl Room {
         if !out.is_empty() {
             return out;
         }
-        let left = |all: i64, used: i64, wanted: i64| wanted > 0 && used + wanted > all;
+        let left = |all: i128, used: i128, wanted: i128| wanted > 0 && used + wanted > all;
         if left(self.allocatable.pods, self.used.pods, pod.wants.pods) {
             out.push("Too many pods".to_owned());
         }
@@ -435,5 +437,22 @@ mod tests {
         assert_eq!(quantity("2", 1000.0), 2000);
         assert_eq!(quantity("1Gi", 1.0), 1 << 30);
         assert_eq!(quantity("1e3", 1.0), 1000);
+        assert_eq!(quantity("1Ei", 1.0), 1 << 60);
+    }
+
+    #[test]
+    fn huge_requests_never_look_small() {
+        let mut accounts = Accounts::default();
+        accounts.apply_node(&node("10", "8"));
+        for memory in ["1Ei", "8E"] {
+            let container = serde_json::json!({"resources": {"requests": {"memory": memory}}});
+            let huge: Pod = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": memory, "namespace": "ns", "uid": memory},
+                "spec": {"containers": [container, container, container]},
+            }))
+            .unwrap();
+            accounts.apply_pod(&huge);
+        }
+        assert!(place(&mut accounts).is_empty());
     }
 }
